@@ -1,0 +1,46 @@
+# Every target sets up what it needs: Python >= 3.11 and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check bench results schema clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("cosma needs Python >= 3.11, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## compile DenseNet-121 for an 8 MiB Hexagon scratchpad, draw and verify the plan
+	@mkdir -p out
+	$(BIN)/cosma compile models/densenet121.onnx --hw hexagon_8mib --no-weights -o out/plan.json --plot out/map.png
+	$(BIN)/cosma verify out/plan.json models/densenet121.onnx --hw hexagon_8mib
+
+test: $(READY)  ## run the tests
+	$(BIN)/pytest -n auto
+
+test-slow: $(READY)  ## run the slow tests as well
+	$(BIN)/pytest -n auto -m 'slow or not slow'
+
+check: $(READY)  ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## time the phases of a compilation for every model, into results/phases.csv
+	$(BIN)/python results/measure.py phases
+
+results: $(READY)  ## measure everything again and rewrite the README's tables and figures
+	$(BIN)/python results/measure.py
+	$(BIN)/python results/render.py
+
+schema: $(READY)  ## write the JSON Schema of plan files
+	$(BIN)/python -c 'import json; from cosma.plan import json_schema; print(json.dumps(json_schema(), indent=2))' > cosma/plan.schema.json
+
+clean:  ## remove everything that the targets made
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
