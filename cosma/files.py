@@ -1,0 +1,43 @@
+"""Output files: all or nothing."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from cosma.errors import InputError
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError, before any work is done, where `write_atomic` could not write."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a directory; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"cannot write {path}: permission denied; choose another place")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that at every moment it holds either its old content or all of the new one."""
+    check_writable(path)
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
+            path.write_bytes(data)
+            return
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,195 @@
+"""Structural checks and repairs on an ONNX protobuf, before any library walks over it.
+
+Libraries differ in what they do with a cycle, a name without a producer or a missing weight file;
+here each gets one clear line, so that everything later can rely on a sorted graph in SSA form.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cosma.errors import InputError
+
+# Constants of up to this many elements can be shapes, pads or axes and are kept with their values;
+# larger ones are weights, of which only shape and type matter here.
+SMALL_ELEMENTS = 1024
+
+
+def check_graph(graph: Any) -> None:
+    """Refuse duplicate and dangling names and cycles in a GraphProto; sort its nodes if need be."""
+    if not graph.node:
+        raise InputError("the model has no operators; there is nothing to schedule")
+    writer = _writers(graph)
+    given = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    given |= {t.values.name for t in graph.sparse_initializer}
+    for name in given & set(writer):
+        raise InputError(f"tensor {name!r} is an input or a weight and is also written by an operator")
+    needs: list[list[int]] = []
+    for i, node in enumerate(graph.node):
+        reads = set(read_names(node))
+        for name in sorted(reads - given - set(writer)):
+            raise InputError(f"operator {_label(node, i)} reads {name!r}, which nothing produces")
+        needs.append(sorted(writer[name] for name in reads if name in writer))
+    for value in graph.output:
+        if value.name not in given and value.name not in writer:
+            raise InputError(f"model output {value.name!r} is produced by no operator")
+    if any(p >= i for i, before in enumerate(needs) for p in before):
+        _sort_nodes(graph, needs)
+
+
+def _writers(graph: Any) -> dict[str, int]:
+    writer: dict[str, int] = {}
+    for i, node in enumerate(graph.node):
+        for name in filter(None, node.output):
+            if name in writer:
+                first = _label(graph.node[writer[name]], writer[name])
+                raise InputError(f"tensor {name!r} is written twice, by {first} and {_label(node, i)}")
+            writer[name] = i
+    for what, values in (("inputs", graph.input), ("weights", graph.initializer), ("outputs", graph.output)):
+        counts = Counter(v.name for v in values)
+        for name, count in counts.items():
+            if count > 1:
+                raise InputError(f"{count} {what} of the model are called {name!r}; names must be unique")
+    return writer
+
+
+def read_names(node: Any) -> Iterator[str]:
+    """Names that a NodeProto reads from its own scope, those captured by its subgraphs included."""
+    yield from filter(None, node.input)
+    for attribute in node.attribute:
+        subgraphs = [attribute.g] if attribute.HasField("g") else []
+        for sub in [*subgraphs, *attribute.graphs]:
+            inner = {v.name for v in sub.input} | {t.name for t in sub.initializer}
+            inner |= {name for n in sub.node for name in n.output}
+            captured = {name for n in sub.node for name in read_names(n)} | {v.name for v in sub.output}
+            yield from captured - inner
+
+
+def _sort_nodes(graph: Any, needs: list[list[int]]) -> None:
+    import networkx as nx
+
+    dag: nx.DiGraph[int] = nx.DiGraph()
+    dag.add_nodes_from(range(len(needs)))
+    dag.add_edges_from((p, i) for i, before in enumerate(needs) for p in before)
+    try:
+        order = list(nx.lexicographical_topological_sort(dag))
+    except nx.NetworkXUnfeasible:
+        cycle = [edge[0] for edge in nx.find_cycle(dag)]
+        path = " -> ".join(_label(graph.node[i], i) for i in [*cycle[:6], *(cycle[:1] if len(cycle) <= 6 else [])])
+        raise InputError(f"the operators form a cycle: {path}{' -> ...' if len(cycle) > 6 else ''}") from None
+    _replace(graph.node, [graph.node[i] for i in order])
+
+
+def _label(node: Any, index: int) -> str:
+    return repr(node.name) if node.name else f"{node.op_type} (node {index})"
+
+
+def name_nodes(graph: Any) -> None:
+    """Give every node a unique name."""
+    taken: set[str] = set()
+    for node in graph.node:
+        base = node.name or f"{node.op_type}:{next(filter(None, node.output), '')}"
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}#{count}"
+        node.name = name
+        taken.add(name)
+
+
+def remove_dead(graph: Any) -> tuple[tuple[str, str], ...]:
+    """Remove the nodes that no model output depends on; return their names and types.
+
+    Expects sorted nodes. A model that declares no outputs keeps everything.
+    """
+    needed = {value.name for value in graph.output}
+    if not needed:
+        return ()
+    live, dead = [], []
+    for node in reversed(graph.node):
+        if needed.isdisjoint(node.output):
+            dead.append((node.name, node.op_type))
+        else:
+            live.append(node)
+            needed.update(read_names(node))
+    if dead:
+        _replace(graph.node, live[::-1])
+    return tuple(dead[::-1])
+
+
+def set_dimensions(graph: Any, dims: dict[str, int]) -> set[str]:
+    """Write `dims` into the graph inputs, by symbol ("batch") or by place ("input:0"); return those used."""
+    used = set()
+    for value in graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            for key in (dim.dim_param, f"{value.name}:{axis}"):
+                if key in dims and not dim.HasField("dim_value"):
+                    dim.dim_value = dims[key]
+                    used.add(key)
+    return used
+
+
+def detach_weights(graph: Any, read: Callable[[Any], bool]) -> set[str]:
+    """Turn weights into placeholder inputs without data; return the names of all constants.
+
+    Constants that may hold a shape (up to SMALL_ELEMENTS elements, data at hand) keep their values.
+    `read(tensor)` fetches external data into a TensorProto and says whether it could. A weight that
+    is also listed as a graph input (IR version 3) loses that listing.
+    """
+    names = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    inputs = [v for v in graph.input if v.name not in names]
+    kept: list[Any] = []
+    detached: list[Any] = []
+    for tensor in graph.initializer:
+        (kept if _is_shape_like(tensor) and read(tensor) else detached).append(tensor)
+    stubs = [_placeholder(graph, t.name, t.data_type, t.dims) for t in detached]
+    stubs += [_placeholder(graph, t.values.name, t.values.data_type, t.dims) for t in graph.sparse_initializer]
+    nodes = []
+    for node in graph.node:
+        tensor = _constant_value(node)
+        if tensor is None or (_is_shape_like(tensor) and read(tensor)):
+            nodes.append(node)
+        else:
+            stubs.append(_placeholder(graph, node.output[0], tensor.data_type, tensor.dims))
+    _replace(graph.node, nodes)
+    _replace(graph.input, inputs + stubs)
+    _replace(graph.initializer, kept)
+    del graph.sparse_initializer[:]
+    return {t.name for t in kept} | {s.name for s in stubs}
+
+
+def _is_shape_like(tensor: Any) -> bool:
+    """Whether a TensorProto is small enough to be worth evaluating."""
+    count = 1
+    for dim in tensor.dims:
+        count *= dim
+    return 0 <= count <= SMALL_ELEMENTS
+
+
+def _constant_value(node: Any) -> Any:
+    if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+        for attribute in node.attribute:
+            if attribute.name == "value":
+                return attribute.t
+    return None
+
+
+def _placeholder(graph: Any, name: str, data_type: int, dims: Any) -> Any:
+    # The protobuf classes are taken from the message itself, so that this file needs no onnx import.
+    stub = type(graph)().input.add()
+    stub.name = name
+    stub.type.tensor_type.elem_type = data_type
+    stub.type.tensor_type.shape.SetInParent()
+    for dim in dims:
+        stub.type.tensor_type.shape.dim.add().dim_value = dim
+    return stub
+
+
+def _replace(field: Any, values: list[Any]) -> None:
+    """Set a repeated message field to `values`, which may be some of its own elements."""
+    copies = []
+    for value in values:
+        copies.append(type(value)())
+        copies[-1].CopyFrom(value)
+    del field[:]
+    field.extend(copies)

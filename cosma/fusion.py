@@ -1,0 +1,113 @@
+"""Graph -> Graph: which operators run as one on this hardware."""
+
+from typing import Literal
+
+from cosma.errors import InputError
+from cosma.graph import Graph, Operator
+
+Fusion = Literal["none", "pointwise"]
+FUSIONS: tuple[Fusion, ...] = ("none", "pointwise")
+
+# Unary elementwise operators: one activation in, one out, computed while the data streams past.
+POINTWISE = frozenset(
+    [
+        "BatchNormalization",
+        "Relu",
+        "Clip",
+        "Sigmoid",
+        "HardSwish",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Gelu",
+        "Tanh",
+        "Elu",
+        "Erf",
+        "LRN",
+    ]
+)
+
+
+def fuse(graph: Graph, fusion: Fusion) -> Graph:
+    """The graph in which fused operators are one; `Operator.members` lists what each stands for.
+
+    "none": every operator on its own. "pointwise": a unary elementwise operator joins its producer
+    if that has a single output which nothing else reads; then a unary elementwise or Pad operator
+    that is left joins its only reader. Raises InputError on any other name.
+    """
+    if fusion == "none":
+        return graph
+    if fusion != "pointwise":
+        raise InputError(f"fusion {fusion!r} is unknown; choose one of {', '.join(FUSIONS)}")
+    return _Fuser(graph).run()
+
+
+class _Fuser:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.groups: list[Operator | None] = list(graph.operators)
+        self.writer = list(graph.producer)
+        self.joined = list(range(len(graph.operators)))  # operator -> the one it joined, in the end itself
+
+    def run(self) -> Graph:
+        for v, operator in enumerate(self.graph.operators):
+            if operator.op_type in POINTWISE:
+                self._join_producer(v)
+        for v, operator in enumerate(self.graph.operators):
+            if operator.op_type in POINTWISE or operator.op_type == "Pad":
+                group = self.groups[v]
+                # Only an operator still on its own: one that has taken in others streams already.
+                if group is not None and len(group.members) == 1:
+                    self._join_reader(v)
+        left = [v for v in self.groups if v is not None]
+        used = {a for v in left for a in (*v.inputs, *v.outputs)}
+        return self.graph.restrict([a for a in range(len(self.graph.tensors)) if a in used], left)
+
+    def _join_producer(self, v: int) -> None:
+        operator = self._group(v)
+        source = self._only_activation(operator)
+        p = None if source is None else self.writer[source]
+        if source is None or p is None or not self._is_private(source):
+            return
+        first = self._group(p)
+        if len(first.outputs) != 1:
+            return
+        inputs = dict.fromkeys((*first.inputs, *(a for a in operator.inputs if a != source)))
+        self._merge(
+            p, v, Operator(first.name, first.op_type, tuple(inputs), operator.outputs, first.members + operator.members)
+        )
+
+    def _join_reader(self, v: int) -> None:
+        operator = self._group(v)
+        target = operator.outputs[0]
+        if self._only_activation(operator) is None or len(operator.outputs) != 1 or not self._is_private(target):
+            return
+        r = self._find(self.graph.readers[target][0])
+        last = self._group(r)
+        inputs = dict.fromkeys((*(a for a in last.inputs if a != target), *operator.inputs))
+        self._merge(
+            r, v, Operator(last.name, last.op_type, tuple(inputs), last.outputs, operator.members + last.members)
+        )
+
+    def _merge(self, keep: int, gone: int, group: Operator) -> None:
+        self.groups[keep], self.groups[gone] = group, None
+        self.joined[gone] = keep
+        for a in group.outputs:
+            self.writer[a] = keep
+
+    def _find(self, v: int) -> int:
+        while self.joined[v] != v:
+            v = self.joined[v]
+        return v
+
+    def _group(self, v: int) -> Operator:
+        group = self.groups[v]
+        assert group is not None
+        return group
+
+    def _is_private(self, tensor: int) -> bool:
+        """Whether exactly one operator reads the tensor and the model does not return it."""
+        return len(self.graph.readers[tensor]) == 1 and self.graph.tensors[tensor].kind == "activation"
+
+    def _only_activation(self, operator: Operator) -> int | None:
+        found = [a for a in operator.inputs if self.graph.tensors[a].kind != "weight"]
+        return found[0] if len(found) == 1 else None

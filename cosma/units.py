@@ -1,0 +1,82 @@
+"""Quantities with units: "256 KiB" <-> 262144, "16 GB/s" -> 16e9, and alignment."""
+
+import re
+from fractions import Fraction
+
+from cosma.errors import InputError
+
+_SI = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_IEC = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
+
+# One table a dimension: unit -> its size in the base unit named by the key.
+UNITS: dict[str, dict[str, Fraction]] = {
+    "bytes": {p + "B": Fraction(f) for p, f in {**_SI, **_IEC}.items()},
+    "bytes/s": {p + "B/s": Fraction(f) for p, f in {**_SI, **_IEC}.items()},
+    "pJ/B": {
+        "fJ/B": Fraction(1, 1000),
+        "pJ/B": Fraction(1),
+        "nJ/B": Fraction(1000),
+        "pJ/bit": Fraction(8),
+    },
+    "Hz": {p + "Hz": Fraction(f) for p, f in _SI.items()},
+    "MAC/cycle": {"MAC/cycle": Fraction(1)},
+}
+
+_QUANTITY = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*([^\s\d.].*?)?\s*")
+
+
+def parse_quantity(text: str, dimension: str, what: str) -> Fraction:
+    """Read "16 GB/s" as a number of base units of `dimension` (a key of `UNITS`), exactly.
+
+    `what` names the quantity in error messages.
+    """
+    units = UNITS[dimension]
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise InputError(f"{what}: {text!r} is not a number with a unit; write e.g. {_example(dimension)}")
+    number, unit = match.groups()
+    if unit is None:
+        raise InputError(f"{what}: {text!r} has no unit; write e.g. {number} {_some_unit(dimension)}")
+    if unit not in units:
+        # "kib" and "gb/s" are what people type; accept any case where only one unit can be meant.
+        same = [known for known in units if known.lower() == unit.lower()]
+        if len({units[known] for known in same}) != 1:
+            raise InputError(f"{what}: unknown unit {unit!r} in {text!r}; known units: {', '.join(units)}")
+        unit = same[0]
+    value = Fraction(number) * units[unit]
+    if value < 0:
+        raise InputError(f"{what}: {text!r} is negative; it must be 0 or more")
+    return value
+
+
+def parse_bytes(text: str, what: str = "size") -> int:
+    """Read "512 KiB", "1.5MiB" or "300 B" as a whole number of bytes."""
+    value = parse_quantity(text, "bytes", what)
+    if value.denominator != 1:
+        raise InputError(f"{what}: {text!r} is not a whole number of bytes")
+    if value >= 2**63:
+        raise InputError(f"{what}: {text!r} does not fit in 63 bits")
+    return int(value)
+
+
+def _some_unit(dimension: str) -> str:
+    return "KiB" if dimension == "bytes" else next(reversed(UNITS[dimension]))
+
+
+def _example(dimension: str) -> str:
+    return repr(f"16 {_some_unit(dimension)}")
+
+
+def format_bytes(count: int) -> str:
+    """262144 -> "256 KiB". Three significant digits, binary units."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.4g} {unit}" if unit != "B" else f"{count} B"
+
+
+def align_up(size: int, alignment: int) -> int:
+    """The smallest multiple of `alignment` (bytes) that is at least `size` (bytes)."""
+    return -(-size // alignment) * alignment
