@@ -1,0 +1,223 @@
+"""Accelerator descriptions: the YAML files of hw_specs/, validated, each figure with its source."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cosma.errors import InputError
+from cosma.fusion import FUSIONS, Fusion
+from cosma.units import parse_bytes, parse_quantity
+
+_PACKAGE = Path(__file__).resolve().parent
+# In a wheel the specs lie inside the package, in a checkout beside it.
+SPEC_FOLDER = next((p for p in (_PACKAGE / "hw_specs", _PACKAGE.parent / "hw_specs") if p.is_dir()), _PACKAGE)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Figure(_Strict):
+    """One figure of a spec: the value as written, with its unit, and where it comes from.
+
+    confirmed: "yes" where the source is the maker or its code, "secondary" where it quotes them,
+    "no" for what is recalled or assumed.
+    """
+
+    value: str | bool
+    source: str = Field(min_length=1)
+    confirmed: Literal["yes", "secondary", "no"]
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _no_bare_numbers(cls, value: object) -> object:
+        return value if isinstance(value, bool) else str(value)
+
+    @field_validator("confirmed", mode="before")
+    @classmethod
+    def _yaml_booleans(cls, value: object) -> object:
+        return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+
+
+class _Scratchpad(_Strict):
+    capacity: Figure
+    alignment: Figure | None = None
+    holds_weights: Figure | None = None
+
+
+class _Dram(_Strict):
+    bandwidth: Figure | None = None
+    energy: Figure | None = None
+
+
+class _Compute(_Strict):
+    rate: Figure | None = None
+    clock: Figure | None = None
+    fusion: Figure | None = None
+
+
+class _Spec(_Strict):
+    title: str
+    scratchpad: _Scratchpad
+    dram: _Dram = _Dram()
+    compute: _Compute = _Compute()
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One software-managed scratchpad and what surrounds it. None: the figure is not known.
+
+    capacity_bytes is rounded down to the alignment. Bandwidth in bytes/s, energy in pJ per byte
+    moved to or from DRAM, rate in multiply-accumulates per cycle, clock in Hz. `weights`: whether
+    parameters share this scratchpad with the activations.
+    """
+
+    name: str
+    capacity_bytes: int
+    title: str = ""
+    alignment_bytes: int = 1
+    weights: bool = False
+    fusion: Fusion = "none"
+    dram_bytes_per_s: float | None = None
+    dram_pj_per_byte: float | None = None
+    macs_per_cycle: float | None = None
+    clock_hz: float | None = None
+    figures: tuple[tuple[str, Figure], ...] = ()
+
+    def __post_init__(self) -> None:
+        alignment = self.alignment_bytes
+        if alignment < 1 or alignment & (alignment - 1):
+            raise InputError(
+                f"hardware {self.name!r}: alignment of {alignment} B is not a power of two; use 1, 2, 4, ... B"
+            )
+        usable = self.capacity_bytes // alignment * alignment
+        if usable <= 0:
+            raise InputError(
+                f"hardware {self.name!r}: scratchpad of {self.capacity_bytes} B holds nothing "
+                f"(alignment {alignment} B); give a capacity such as 512 KiB"
+            )
+        object.__setattr__(self, "capacity_bytes", usable)
+
+
+def spec_names(folder: Path = SPEC_FOLDER) -> list[str]:
+    """Names of the specs that come with cosma, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_hardware(name_or_path: str, folder: Path = SPEC_FOLDER) -> Hardware:
+    """Read a spec by the name of a file in hw_specs/ ("nvdla_large") or by its path.
+
+    Raises InputError: no such spec, not YAML, unknown or missing keys, figures without unit or source.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = folder / f"{name_or_path}.yaml"
+        if not path.is_file():
+            known = spec_names(folder)
+            raise InputError(
+                f"no hardware spec {name_or_path!r}{_hint(name_or_path, known)}; run 'cosma specs' to list them"
+            )
+    try:
+        document = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot read the hardware spec ({error.strerror}); give a name or a YAML file"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not a YAML file ({first})") from None
+    try:
+        return _parse(path.stem, document)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _parse(name: str, document: object) -> Hardware:
+    if not isinstance(document, dict):
+        kind = "empty" if document is None else f"a {type(document).__name__}"
+        raise InputError(f"the spec is {kind}, not a mapping; see 'cosma specs' for examples")
+    try:
+        spec = _Spec.model_validate(document)
+    except ValidationError as error:
+        raise InputError(_explain(error)) from None
+    pad, dram, compute = spec.scratchpad, spec.dram, spec.compute
+    fusion = _text(compute.fusion, "none")
+    if fusion not in FUSIONS:
+        raise InputError(
+            f"compute.fusion: {fusion!r} is unknown{_hint(fusion, FUSIONS)}; choose one of {', '.join(FUSIONS)}"
+        )
+    return Hardware(
+        name=name,
+        title=spec.title,
+        capacity_bytes=parse_bytes(str(pad.capacity.value), "scratchpad.capacity"),
+        alignment_bytes=parse_bytes(_text(pad.alignment, "1 B"), "scratchpad.alignment"),
+        weights=_flag(pad.holds_weights, "scratchpad.holds_weights"),
+        fusion=fusion,
+        dram_bytes_per_s=_number(dram.bandwidth, "bytes/s", "dram.bandwidth"),
+        dram_pj_per_byte=_number(dram.energy, "pJ/B", "dram.energy"),
+        macs_per_cycle=_number(compute.rate, "MAC/cycle", "compute.rate"),
+        clock_hz=_number(compute.clock, "Hz", "compute.clock"),
+        figures=tuple(_figures(spec)),
+    )
+
+
+def _figures(spec: _Spec) -> Iterator[tuple[str, Figure]]:
+    for section in ("scratchpad", "dram", "compute"):
+        for key, figure in getattr(spec, section):
+            if figure is not None:
+                yield f"{section}.{key}", figure
+
+
+def _text(figure: Figure | None, default: str) -> str:
+    return default if figure is None else str(figure.value)
+
+
+def _flag(figure: Figure | None, what: str) -> bool:
+    value = False if figure is None else figure.value
+    if not isinstance(value, bool):
+        raise InputError(f"{what}: {value!r} is neither true nor false")
+    return value
+
+
+def _number(figure: Figure | None, dimension: str, what: str) -> float | None:
+    if figure is None:
+        return None
+    value: Fraction = parse_quantity(str(figure.value), dimension, what)
+    if value == 0:
+        raise InputError(f"{what}: {figure.value!r} is zero; leave the key out if the figure is unknown")
+    return float(value)
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint of a validation, in one line."""
+    first: Any = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        key, known = str(first["loc"][-1]), _known_keys(first["loc"][:-1])
+        return f"unknown key {where!r}{_hint(key, known)}; known keys here: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"key {where!r} is missing"
+    if "Figure" in first["msg"] or first["type"] in ("model_type", "model_attributes_type"):
+        return (
+            f"{where!r} must be a mapping like {{value: 512 KiB, confirmed: yes, source: ...}}, not {first['input']!r}"
+        )
+    return f"{where!r}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    model: Any = _Spec
+    for part in location:
+        kinds = {"scratchpad": _Scratchpad, "dram": _Dram, "compute": _Compute}
+        model = kinds.get(part, Figure)
+    return list(model.model_fields)
+
+
+def _hint(word: str, known: "list[str] | tuple[str, ...]") -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
