@@ -1,0 +1,192 @@
+"""Plan: when each operator runs, where each tensor lies and what is moved; JSON and a listing of it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from cosma.errors import InputError
+from cosma.problem import Problem
+
+SCHEMA_VERSION = 1
+_CONFIG = ConfigDict(extra="forbid", strict=True)
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Status = Literal["optimal", "feasible", "infeasible"]
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Step:
+    """Step t of the schedule runs `operator` in its mode number `mode`."""
+
+    operator: str
+    mode: Count = 0
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Residency:
+    """`tensor` occupies [offset, offset + size) bytes of the scratchpad during steps [start, end)."""
+
+    tensor: str
+    start: Count
+    end: Count
+    offset_bytes: Count
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Move:
+    """One transfer. Within a step: loads, then the operator, then stores, then drops, each in list order.
+
+    load: host to scratchpad. store: scratchpad to host. drop: the scratchpad bytes are free from here on.
+    """
+
+    step: Count
+    kind: Literal["load", "store", "drop"]
+    tensor: str
+    offset_bytes: Count
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Source:
+    """What the plan is for: the model, how it was read, and the digest of the problem that came of it."""
+
+    model: str
+    fingerprint: str
+    dtype: Literal["int8", "float16", "float32"] | None
+    fusion: Literal["none", "pointwise"]
+    weights: bool
+    dims: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Claims:
+    """What the plan says of itself, in bytes; the verifier recomputes all but the bound.
+
+    peak_use_bytes: one past the highest scratchpad address in use. bound_bytes: a proven lower
+    bound on non_compulsory_bytes over all schedules.
+    """
+
+    status: Literal["optimal", "feasible"]
+    compulsory_bytes: Count
+    non_compulsory_bytes: Count
+    bound_bytes: Count
+    peak_use_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Plan:
+    """A complete, self-describing plan. Equal inputs give equal bytes of JSON."""
+
+    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)]
+    generator: str
+    source: Source
+    hardware: str
+    capacity_bytes: Count
+    alignment_bytes: Count
+    solver: str
+    claims: Claims
+    order: tuple[Step, ...]
+    residencies: tuple[Residency, ...]
+    moves: tuple[Move, ...]
+
+    def to_json(self) -> str:
+        """The plan as JSON: one line an entry, so that `diff` shows what changed."""
+        document = _ADAPTER.dump_python(self, mode="json")
+        lines = []
+        for key, value in document.items():
+            if isinstance(value, list) and value:
+                rows = ",\n    ".join(json.dumps(row) for row in value)
+                lines.append(f"  {json.dumps(key)}: [\n    {rows}\n  ]")
+            else:
+                lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def listing(self) -> Iterator[str]:
+        """The plan as a program, one instruction a line, with scratchpad addresses in hexadecimal."""
+        width = max(6, len(f"{self.capacity_bytes:x}"))
+        before: dict[int, list[Move]] = {}
+        after: dict[int, list[Move]] = {}
+        for move in self.moves:
+            (before if move.kind == "load" else after).setdefault(move.step, []).append(move)
+        written = {(r.start, r.tensor): r for r in self.residencies}
+        loaded = {(m.step, m.tensor) for m in self.moves if m.kind == "load"}
+        fresh: dict[int, list[Residency]] = {}
+        for (start, tensor), residency in written.items():
+            if (start, tensor) not in loaded:
+                fresh.setdefault(start, []).append(residency)
+
+        def address(offset: int, size: int) -> str:
+            return f"[{offset:0{width}x}..{offset + size:0{width}x})"
+
+        for t, step in enumerate(self.order):
+            for m in before.get(t, []):
+                yield f"{t:5}  LOAD   {address(m.offset_bytes, m.size_bytes)}  {m.tensor}  {m.size_bytes} B"
+            outputs = "  ".join(f"{address(r.offset_bytes, r.size_bytes)} {r.tensor}" for r in fresh.get(t, []))
+            mode = f" (mode {step.mode})" if step.mode else ""
+            yield f"{t:5}  EXEC   {step.operator}{mode}  ->  {outputs}"
+            for m in after.get(t, []):
+                size = f"  {m.size_bytes} B" if m.kind == "store" else ""
+                yield f"{t:5}  {m.kind.upper():5}  {address(m.offset_bytes, m.size_bytes)}  {m.tensor}{size}"
+
+
+_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def json_schema() -> dict[str, object]:
+    """The JSON Schema (draft 2020-12) of plan files, as published in cosma/plan.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"cosma plan, schema version {SCHEMA_VERSION}",
+        **{k: v for k, v in _ADAPTER.json_schema().items() if k != "title"},
+    }
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan file. Raises InputError with one line: unreadable, not JSON, another version, wrong fields."""
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the plan ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a plan file: no valid JSON ({str(error)[:120]})") from None
+    if not isinstance(document, dict) or "schema_version" not in document:
+        raise InputError(f"{path}: not a plan file: no schema_version; write one with 'cosma compile -o'")
+    version = document["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: plan schema version {version!r} is unknown; this cosma reads {SCHEMA_VERSION}: compile again"
+        )
+    try:
+        # Strict JSON mode: no string passes for a number, but lists stand for tuples.
+        return _ADAPTER.validate_json(json.dumps(document))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: not a valid plan: {where}: {first['msg']}") from None
+
+
+def derive_moves(problem: Problem, residencies: Sequence[Residency]) -> tuple[Move, ...]:
+    """The moves that the residencies imply.
+
+    A tensor is loaded where a residency starts, unless its operator writes it there; it is stored
+    at the end of its first residency if it is an output or comes back later without a home copy.
+    """
+    index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
+    last = {r.tensor: r for r in sorted(residencies, key=lambda r: r.start)}
+    moves = []
+    seen: set[str] = set()
+    for r in sorted(residencies, key=lambda r: r.start):
+        tensor = problem.graph.tensors[index[r.tensor]]
+        first = r.tensor not in seen
+        seen.add(r.tensor)
+        if tensor.is_home or not first:
+            moves.append(Move(r.start, "load", r.tensor, r.offset_bytes, r.size_bytes))
+        elif tensor.kind == "output" or last[r.tensor] is not r:
+            moves.append(Move(r.end - 1, "store", r.tensor, r.offset_bytes, r.size_bytes))
+        moves.append(Move(r.end - 1, "drop", r.tensor, r.offset_bytes, r.size_bytes))
+    rank = {"load": 0, "store": 1, "drop": 2}
+    return tuple(sorted(moves, key=lambda m: (m.step, rank[m.kind], m.tensor)))
