@@ -1,0 +1,138 @@
+"""Optimal replacement and placement under a fixed schedule: compact ILP, then addresses, then cuts.
+
+The ILP knows bytes but no addresses, so its optimum bounds every plan of this schedule. Where its
+residencies do not fit side by side, the smallest window of steps that cannot be placed is found, one
+of the tensors kept across it must go (a cut), and the ILP is solved again. Evicting all of them
+instead always ends in a plan: at the latest when each residency lasts one step.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cosma.allocate import Block, place
+from cosma.solvers import compact, compact_ortools, compact_pulp
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.baselines import belady
+from cosma.solvers.timeline import Timeline
+
+MAX_ROUNDS = 40
+_SHRINK_NODES = 500  # packing effort while a conflict is narrowed down; only the size of cuts depends on it
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A residency decision with addresses. bound_bytes holds for every plan of the same schedule."""
+
+    timeline: Timeline
+    evicted: frozenset[int]
+    offsets: tuple[int, ...]
+    cost_bytes: int
+    bound_bytes: int
+    rounds: int
+
+
+def solve(timeline: Timeline, options: Options, deadline: Deadline) -> Placed:
+    """The least non-compulsory traffic of a schedule, placed. Requires capacity >= M_R.
+
+    At the deadline the best plan so far is returned: Belady's, if need be.
+    """
+    evicted = belady(timeline)
+    best, conflict = _settle(timeline, evicted, 0)
+    moved = timeline.cost(())
+    bound = moved
+    cuts: list[frozenset[int]] = []
+    for rounds in range(1, MAX_ROUNDS + 1):
+        if best.cost_bytes <= bound or deadline.passed:
+            break
+        ilp = compact.build(timeline, cuts)
+        solution = _solve_ilp(ilp, best.evicted, options, deadline)
+        if not cuts:
+            bound = max(bound, solution.bound_bytes + moved)
+        if solution.kept is None:
+            break
+        evicted = frozenset(g for g, keep in zip(ilp.gaps, solution.kept, strict=True) if not keep)
+        if timeline.cost(evicted) >= best.cost_bytes:
+            break
+        settled, conflict = _settle(timeline, evicted, rounds)
+        if settled.cost_bytes < best.cost_bytes:
+            best = settled
+        if not conflict:
+            break
+        cuts.append(conflict)
+    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes), best.rounds)
+
+
+def _solve_ilp(
+    ilp: compact.CompactILP, incumbent: frozenset[int], options: Options, deadline: Deadline
+) -> compact.CompactSolution:
+    if not ilp.gaps:
+        return compact.CompactSolution((), 0)
+    if options.backend == "cp-sat":
+        return compact_ortools.solve(ilp, [g not in incumbent for g in ilp.gaps], deadline)
+    return compact_pulp.solve(ilp, options.backend, deadline)
+
+
+def _settle(timeline: Timeline, evicted: frozenset[int], rounds: int) -> tuple[Placed, frozenset[int]]:
+    """Place a residency decision, evicting all of each conflict met; returns the first conflict too."""
+    first: frozenset[int] = frozenset()
+    while (offsets := _place(timeline, evicted)) is None:
+        conflict = _conflict(timeline, evicted)
+        first = first or conflict
+        evicted |= conflict
+    return Placed(timeline, evicted, offsets, timeline.cost(evicted), 0, rounds), first
+
+
+def _blocks(timeline: Timeline, evicted: frozenset[int]) -> list[Block]:
+    sizes = timeline.problem.sizes
+    return [Block(start, end, sizes[a]) for a, start, end in timeline.intervals(evicted)]
+
+
+def _place(timeline: Timeline, evicted: frozenset[int]) -> tuple[int, ...] | None:
+    problem = timeline.problem
+    blocks = _blocks(timeline, evicted)
+    offsets = place(blocks + _workspaces(timeline), problem.capacity_bytes, problem.alignment_bytes)
+    return None if offsets is None else offsets[: len(blocks)]
+
+
+def _workspaces(timeline: Timeline) -> list[Block]:
+    """Each mode's working bytes, as a block of their own at its step."""
+    modes = ((t, timeline.problem.modes[v][timeline.modes[v]]) for t, v in enumerate(timeline.order))
+    return [Block(t, t + 1, mode.workspace_bytes) for t, mode in modes if mode.workspace_bytes > 0]
+
+
+def _conflict(timeline: Timeline, evicted: frozenset[int]) -> frozenset[int]:
+    """A small set of kept gaps that could not be placed together; never empty."""
+    blocks = _blocks(timeline, evicted) + _workspaces(timeline)
+    end = _least(1, len(timeline.order), lambda t: not _window_fits(timeline, blocks, 0, t))
+    start = end - _least(1, end, lambda length: not _window_fits(timeline, blocks, end - length, end))
+    kept = [
+        g
+        for g, gap in enumerate(timeline.gaps)
+        if g not in evicted and gap.first < end - 1 and gap.second > start and timeline.problem.sizes[gap.tensor]
+    ]
+    needed = kept
+    for g in sorted(kept, key=lambda g: (timeline.gaps[g].second - timeline.gaps[g].first, g)):
+        without = [k for k in needed if k != g]
+        gone = evicted | (frozenset(kept) - frozenset(without))
+        if without and not _window_fits(timeline, _blocks(timeline, gone) + _workspaces(timeline), start, end):
+            needed = without
+    return frozenset(needed)
+
+
+def _window_fits(timeline: Timeline, blocks: Sequence[Block], start: int, end: int) -> bool:
+    problem = timeline.problem
+    inside = [
+        Block(max(b.start, start), min(b.end, end), b.size_bytes) for b in blocks if b.start < end and b.end > start
+    ]
+    return place(inside, problem.capacity_bytes, problem.alignment_bytes, _SHRINK_NODES) is not None
+
+
+def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The least value in [low, high] for which a monotone predicate holds, `high` if it holds for none."""
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
