@@ -1,0 +1,1 @@
+"""Plans and results for people: terminal text, figures. The only user of plotting libraries."""

@@ -1,0 +1,108 @@
+"""The memory map of a plan: steps across, addresses up, one rectangle a residency."""
+
+from io import BytesIO
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from cosma.plan import Plan, Residency
+
+FORMATS = ("png", "svg", "pdf")
+_COLOURS = {"input": "#8da0cb", "weight": "#b3b3b3", "activation": "#66c2a5", "output": "#ffd92f"}
+_EVICTED = "#e34a33"
+_UNITS = ((2**20, "MiB"), (2**10, "KiB"), (1, "B"))
+
+
+def draw(plan: Plan, kinds: dict[str, str], file_format: str) -> bytes:
+    """The map as an image file. `kinds`: tensor name -> kind, for the colours.
+
+    Evictions are marked: a residency that ends early has a red frame, the one that it comes back in a dashed one.
+    """
+    width = min(40.0, max(9.0, 0.035 * len(plan.order) + 7))
+    figure = Figure(figsize=(width, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.set_dpi(120)
+    axes = figure.add_subplot()
+    paint(axes, plan, kinds)
+    buffer = BytesIO()
+    # No dates and fixed ids: the same plan gives the same bytes.
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "cosma"}):
+        figure.savefig(buffer, format=file_format, metadata=metadata)
+    return buffer.getvalue()
+
+
+def paint(axes: Any, plan: Plan, kinds: dict[str, str]) -> None:
+    """Draw the map into matplotlib axes."""
+    factor, unit = next((f, u) for f, u in _UNITS if plan.capacity_bytes >= 4 * f or f == 1)
+    for kind, colour in _COLOURS.items():
+        boxes = [_box(r, factor) for r in plan.residencies if kinds[r.tensor] == kind]
+        axes.add_collection(PatchCollection(boxes, facecolor=colour, edgecolor="white", linewidth=0.4))
+    evicted, returned = evictions(plan)
+    for rows, style in ((evicted, "solid"), (returned, "dashed")):
+        boxes = [_box(r, factor) for r in rows]
+        frame = PatchCollection(boxes, facecolor="none", edgecolor=_EVICTED, linewidth=1.6, linestyle=style, zorder=3)
+        axes.add_collection(frame)
+    capacity = plan.capacity_bytes / factor
+    axes.axhline(capacity, color="black", linewidth=1.2)
+    axes.set_xlim(0, len(plan.order))
+    axes.set_ylim(0, capacity * 1.06)
+    axes.text(0, capacity * 1.01, f" capacity {capacity:.5g} {unit}", va="bottom", fontsize=9)
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"scratchpad address ({unit})")
+    claims = plan.claims
+    axes.set_title(
+        f"{plan.source.model} on {plan.hardware}: {claims.non_compulsory_bytes:,} B non-compulsory, "
+        f"{claims.compulsory_bytes:,} B compulsory, {claims.status}",
+        fontsize=10,
+    )
+    legend = [Patch(color=c, label=k) for k, c in _COLOURS.items() if k in set(kinds.values())]
+    if evicted:
+        legend.append(Patch(facecolor="none", edgecolor=_EVICTED, label=f"evicted at its end ({len(evicted)})"))
+        dashed = Patch(
+            facecolor="none", edgecolor=_EVICTED, linestyle="dashed", label=f"loaded again ({len(returned)})"
+        )
+        legend.append(dashed)
+    axes.legend(handles=legend, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+    _label(axes, plan, factor)
+
+
+def evictions(plan: Plan) -> tuple[list[Residency], list[Residency]]:
+    """Residencies that end although the tensor comes back, and those in which it has come back."""
+    first = {r.tensor: r.start for r in sorted(plan.residencies, key=lambda r: -r.start)}
+    last = {r.tensor: r.end for r in sorted(plan.residencies, key=lambda r: r.end)}
+    ended = [r for r in plan.residencies if r.end < last[r.tensor]]
+    return ended, [r for r in plan.residencies if r.start > first[r.tensor]]
+
+
+def _box(r: Residency, factor: int) -> Rectangle:
+    return Rectangle((r.start, r.offset_bytes / factor), r.end - r.start, r.size_bytes / factor)
+
+
+def _label(axes: Any, plan: Plan, factor: int) -> None:
+    """Write names into the rectangles, shrunk to fit; below a readable size the name is left out."""
+    axes.figure.canvas.draw()  # settles the layout, so that data units have their final size
+    box = axes.get_window_extent()
+    across = box.width / len(plan.order)  # pixels a step
+    up = box.height / (plan.capacity_bytes * 1.06)  # pixels a byte
+    points = 72 / axes.figure.dpi
+    for r in plan.residencies:
+        wide, high = (r.end - r.start) * across * points, r.size_bytes * up * points
+        name = _short(r)
+        for rotation, along, beside in ((0, wide, high), (90, high, wide)):
+            size = min(8.0, 0.8 * beside, along / (0.62 * len(name)))
+            if size >= 4:
+                x, y = (r.start + r.end) / 2, (r.offset_bytes + r.size_bytes / 2) / factor
+                axes.text(x, y, name, ha="center", va="center", rotation=rotation, fontsize=size, clip_on=True)
+                break
+
+
+def _short(residency: Residency) -> str:
+    """The end of a tensor's name tells it from its neighbours."""
+    name = residency.tensor.removesuffix("_output_0")
+    return name if len(name) <= 28 else "…" + name[-27:]

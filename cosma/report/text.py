@@ -1,0 +1,221 @@
+"""Results, problems and specs as text for a terminal."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from cosma.compile import Prepared
+from cosma.hardware import Hardware, load_hardware, spec_names
+from cosma.problem import Problem, Shortage
+from cosma.solvers.base import Result
+from cosma.units import align_up, format_bytes
+
+SHOWN = 10  # rows of a listing that is cut short
+
+
+def both(count: int) -> str:
+    """Bytes exactly, and rounded for the eye."""
+    return f"{count:,} B" + (f" ({format_bytes(count)})" if count >= 1024 else "")
+
+
+def print_rows(console: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """Label and value, aligned."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for label, value in rows:
+        table.add_row(label, value)
+    console.print(table)
+
+
+def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds: float) -> list[tuple[str, str]]:
+    """The dozen lines that sum up a compilation that has a plan."""
+    problem, plan = prepared.problem, result.plan
+    assert plan is not None
+    claims = plan.claims
+    used = 100 * claims.peak_use_bytes / problem.capacity_bytes
+    scratchpad = f"{format_bytes(hardware.capacity_bytes)} scratchpad, aligned to {hardware.alignment_bytes} B"
+    total = claims.compulsory_bytes + claims.non_compulsory_bytes
+    proved = " (proved)" if result.status == "optimal" else ""
+    return [
+        ("model", _describe_model(prepared)),
+        ("hardware", f"{hardware.name}: {scratchpad}"),
+        ("budget", _describe_budget(problem)),
+        ("compulsory", both(claims.compulsory_bytes)),
+        ("non-compulsory", both(claims.non_compulsory_bytes)),
+        ("total traffic", both(total)),
+        ("lower bound", f"{both(claims.bound_bytes)} non-compulsory, over all schedules"),
+        ("gap", f"{100 * (result.gap or 0):.1f} %"),
+        ("status", f"{result.status}{proved}: {'; '.join(result.why)}"),
+        ("Belady", _describe_belady(result)),
+        ("peak use", f"{both(claims.peak_use_bytes)}, {used:.1f} % of the scratchpad"),
+        ("verified", f"replayed {len(plan.order)} steps, {len(plan.moves)} moves: no violations"),
+        ("wall time", f"{seconds:.2f} s"),
+    ]
+
+
+def _describe_model(prepared: Prepared) -> str:
+    source, graph = prepared.source, prepared.problem.graph
+    what = "activations and weights" if source.weights else "activations only"
+    dims = "".join(f", {key}={value}" for key, value in source.dims.items())
+    return (
+        f"{source.model}: {len(graph.operators)} operators (fusion: {source.fusion}), "
+        f"{len(graph.tensors)} tensors, {source.dtype or 'element types as in the file'}, {what}{dims}"
+    )
+
+
+def _describe_budget(problem: Problem) -> str:
+    peak = problem.peak_bytes(range(len(problem.graph.operators)))
+    return f"{both(problem.capacity_bytes)}; M_R {both(problem.working_set_bytes)}; peak in exported order {both(peak)}"
+
+
+def _describe_belady(result: Result) -> str:
+    assert result.belady_bytes is not None
+    assert result.non_compulsory_bytes is not None
+    text = f"{both(result.belady_bytes)} in the exported order (addresses ignored)"
+    if result.belady_bytes:
+        change = 100 * (1 - result.non_compulsory_bytes / result.belady_bytes)
+        text += f"; this plan moves {abs(change):.1f} % {'less' if change >= 0 else 'more'}"
+    return text
+
+
+def print_shortage(console: Console, prepared: Prepared, hardware: Hardware, shortage: Shortage) -> None:
+    """Why there is no plan, and what would help."""
+    smallest = align_up(shortage.needed_bytes, hardware.alignment_bytes)
+    rows = [
+        ("model", _describe_model(prepared)),
+        ("status", f"infeasible: operator {shortage.operator!r} does not fit into the scratchpad of {hardware.name}"),
+        ("needed", both(shortage.needed_bytes)),
+        ("available", both(shortage.available_bytes)),
+        ("missing", both(shortage.missing_bytes)),
+    ]
+    operands = list(shortage.operands)
+    rows += [("operand" if i == 0 else "", f"{name}  {both(size)}") for i, (name, size) in enumerate(operands[:SHOWN])]
+    if len(operands) > SHOWN:
+        rows.append(("", f"and {len(operands) - SHOWN} more"))
+    specs = specs_with(shortage.needed_bytes)
+    rows.append(("would help", f"--scratchpad '{smallest} B', the smallest capacity that works"))
+    rows.append(("", f"--hw with one of: {', '.join(specs)}" if specs else "none of hw_specs has that much"))
+    if prepared.source.weights:
+        rows.append(("", "--no-weights, if parameters are kept elsewhere"))
+    if prepared.source.dtype != "int8":
+        rows.append(("", "a smaller element type, e.g. --dtype int8"))
+    print_rows(console, rows)
+
+
+def specs_with(needed_bytes: int) -> list[str]:
+    """Names of the specs that come with cosma and hold a working set of this size."""
+    return [name for name in spec_names() if load_hardware(name).capacity_bytes >= needed_bytes]
+
+
+def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> None:
+    """What `cosma inspect` shows: sizes, budgets, the largest working sets, what was folded and fused."""
+    problem, imported = prepared.problem, prepared.imported
+    graph = problem.graph
+    kinds = Counter(t.kind for t in graph.tensors)
+    weights = [t for t in imported.graph.tensors if t.kind == "weight"]
+    padding = sum(problem.sizes) - sum(t.size_bytes for t in graph.tensors)
+    fused = [v for v in graph.operators if len(v.members) > 1]
+    print_rows(
+        console,
+        [
+            ("model", _describe_model(prepared)),
+            ("tensors", ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items()))),
+            ("weights", f"{len(weights)}, {both(sum(t.size_bytes for t in weights))}"),
+            (
+                "order",
+                "one schedule only"
+                if graph.has_single_order
+                else f"{graph.count_free_pairs():,} pairs of operators in either order",
+            ),
+            ("M_R", f"{both(problem.working_set_bytes)}, the largest working set"),
+            ("peak", f"{both(problem.peak_bytes(range(len(graph.operators))))} in the exported order, nothing evicted"),
+            ("compulsory", both(problem.compulsory_bytes)),
+            ("padding", f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.alignment_bytes} B"),
+            ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
+            ("fused", f"{sum(len(v.members) for v in fused)} operators into {len(fused)}"),
+            ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
+            ("views", f"{len(imported.views)} move no data: {_counts(imported.views)}"),
+            ("unused", f"{len(imported.dead)} feed no output: {_counts(imported.dead)}"),
+        ],
+    )
+    table = Table(title=f"the {SHOWN} largest working sets", title_justify="left", box=None)
+    for column in ("operator", "type", "operands"):
+        table.add_column(column, overflow="fold")
+    table.add_column("bytes", justify="right")
+    for name, op_type, operands, size in largest_working_sets(problem):
+        table.add_row(name, op_type, ", ".join(f"{format_bytes(s)}" for _, s in operands), f"{size:,}")
+    console.print(table)
+    if verbose:
+        for v in fused:
+            console.print(f"fused {v.name}: {' + '.join(v.members)}", markup=False, highlight=False)
+        for what, nodes in (("folded", imported.folded), ("view", imported.views), ("unused", imported.dead)):
+            for name, op_type in nodes:
+                console.print(f"{what} {op_type} {name}", markup=False, highlight=False)
+
+
+def largest_working_sets(problem: Problem) -> list[tuple[str, str, list[tuple[str, int]], int]]:
+    """(operator, type, [(operand, bytes)], bytes) of the operators that need most at once."""
+    ranked = sorted(range(len(problem.working_sets)), key=lambda v: (-problem.working_sets[v], v))[:SHOWN]
+    rows = []
+    for v in ranked:
+        mode = min(problem.modes[v], key=problem.mode_bytes)
+        operands = [(problem.graph.tensors[a].name, problem.sizes[a]) for a in mode.resident]
+        operator = problem.graph.operators[v]
+        rows.append((operator.name, operator.op_type, operands, problem.working_sets[v]))
+    return rows
+
+
+def _counts(nodes: Iterable[tuple[str, str]]) -> str:
+    counts = Counter(op_type for _, op_type in nodes)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none"
+
+
+def print_specs(console: Console, specs: list[Hardware]) -> None:
+    """The specs with their figures; `~` marks second-hand figures, `?` unconfirmed ones."""
+    marks = {"yes": "", "secondary": " ~", "no": " ?"}
+    columns = [
+        "scratchpad.capacity", "scratchpad.alignment", "scratchpad.holds_weights", "dram.bandwidth",
+        "dram.energy", "compute.rate", "compute.clock", "compute.fusion",
+    ]  # fmt: skip
+    table = Table(box=None)
+    table.add_column("spec", overflow="fold")
+    for column in columns:
+        table.add_column(column.split(".")[1].replace("holds_", ""), justify="right")
+    for spec in specs:
+        figures = dict(spec.figures)
+        cells = []
+        for column in columns:
+            figure = figures.get(column)
+            value = str(figure.value).lower() if figure and isinstance(figure.value, bool) else figure and figure.value
+            cells.append("n/a" if figure is None else f"{value}{marks[figure.confirmed]}")
+        table.add_row(spec.name, *cells)
+    console.print(table)
+    console.print("~ second-hand   ? unconfirmed   sources: cosma specs --json", highlight=False)
+
+
+def inspection(prepared: Prepared) -> dict[str, object]:
+    """What `cosma inspect --json` prints."""
+    problem, imported = prepared.problem, prepared.imported
+    weights = [t for t in imported.graph.tensors if t.kind == "weight"]
+    return {
+        "model": prepared.source.model,
+        "operators": len(problem.graph.operators),
+        "tensors": len(problem.graph.tensors),
+        "weights": len(weights),
+        "weight_bytes": sum(t.size_bytes for t in weights),
+        "single_order": problem.graph.has_single_order,
+        "working_set_bytes": problem.working_set_bytes,
+        "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
+        "compulsory_bytes": problem.compulsory_bytes,
+        "largest_working_sets": [
+            {"operator": name, "type": op_type, "operands": dict(operands), "bytes": size}
+            for name, op_type, operands, size in largest_working_sets(problem)
+        ],
+        "fused": {v.name: list(v.members) for v in problem.graph.operators if len(v.members) > 1},
+        "folded": [list(node) for node in imported.folded],
+        "views": [list(node) for node in imported.views],
+        "unused": [list(node) for node in imported.dead],
+    }
