@@ -1,0 +1,49 @@
+"""Random small problems for hypothesis and for seeded loops."""
+
+import random
+
+from hypothesis import strategies as st
+
+from cosma.graph import Graph, Operator, Tensor
+from cosma.problem import Problem
+
+
+def random_graph(seed: int, most_operators: int = 7, sizes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8)) -> Graph:
+    """A random DAG: shared inputs, weights, several outputs an operator, outputs that are read again."""
+    rng = random.Random(seed)
+    tensors: list[Tensor] = []
+    operators: list[Operator] = []
+
+    def new(kind: str) -> int:
+        tensors.append(Tensor(f"{kind}{len(tensors)}", rng.choice(sizes), kind))  # type: ignore[arg-type]
+        return len(tensors) - 1
+
+    inputs = [new("input") for _ in range(rng.randint(1, 2))]
+    weights = [new("weight") for _ in range(rng.randint(0, 2))]
+    produced: list[int] = []
+    for v in range(rng.randint(1, most_operators)):
+        pool = produced[-4:] + inputs
+        reads = rng.sample(pool, min(len(pool), rng.choice((1, 1, 2, 2, 3))))
+        if weights and rng.random() < 0.4:
+            reads.append(rng.choice(weights))
+        writes = [new("activation") for _ in range(rng.choice((1, 1, 1, 2)))]
+        produced += writes
+        operators.append(Operator(f"op{v}", "Op", tuple(dict.fromkeys(reads)), tuple(writes)))
+    read = {a for v in operators for a in v.inputs}
+    for a in produced:
+        if a not in read or rng.random() < 0.1:
+            t = tensors[a]
+            tensors[a] = Tensor(t.name, t.size_bytes, "output")
+    used = [a for a in range(len(tensors)) if a in read or a in produced]
+    return Graph(f"random{seed}", tuple(tensors), tuple(operators)).restrict(used, operators)
+
+
+def random_problem(seed: int, most_operators: int = 7) -> Problem:
+    """A random graph on a scratchpad between M_R and the peak of its order."""
+    graph = random_graph(seed, most_operators)
+    problem = Problem(graph, 2**40)
+    low, high = problem.working_set_bytes, problem.peak_bytes(range(len(graph.operators)))
+    return problem.with_capacity(max(1, random.Random(seed).randint(low, max(low, high))))
+
+
+problems = st.integers(0, 10**9).map(random_problem)

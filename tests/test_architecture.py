@@ -1,0 +1,130 @@
+"""The house: import arrows, one place for each outside library, the public names."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import cosma
+
+PACKAGE = Path(cosma.__file__).parent
+
+# A module may import those above it, never those below.
+ORDER = [
+    "errors",
+    "units",
+    "files",
+    "graph",
+    "frontend",
+    "fusion",
+    "hardware",
+    "problem",
+    "plan",
+    "verify",
+    "allocate",
+    "solvers.base",
+    "solvers.timeline",
+    "solvers.baselines",
+    "solvers.orders",
+    "solvers.compact",
+    "solvers.compact_ortools",
+    "solvers.compact_pulp",
+    "solvers.replacement",
+    "solvers.portfolio",
+    "compile",
+    "report",
+    "cli",
+    "__main__",
+]
+
+LIBRARIES = {
+    "onnx": {"frontend"},
+    "onnx_ir": {"frontend"},
+    "onnxscript": {"frontend"},
+    "ortools": {"solvers.compact_ortools"},
+    "pulp": {"solvers.compact_pulp"},
+    "omnimalloc": {"allocate"},
+    "matplotlib": {"report"},
+    "rich": {"report", "cli"},
+    "click": {"cli"},
+    "yaml": {"hardware"},
+    "pydantic": {"hardware", "plan"},
+    "networkx": {"frontend"},
+}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if not name.endswith("__init__"):
+            yield name, path
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for item in ast.walk(ast.parse(path.read_text())):
+        if isinstance(item, ast.Import):
+            found |= {alias.name for alias in item.names}
+        elif isinstance(item, ast.ImportFrom):
+            assert item.level == 0, f"relative import in {path}"
+            found |= {f"{item.module}.{alias.name}" for alias in item.names} | {str(item.module)}
+    return found
+
+
+def rank(name: str) -> int | None:
+    matches = [i for i, known in enumerate(ORDER) if name == known or name.startswith(known + ".")]
+    return max(matches) if matches else None
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda x: x if isinstance(x, str) else "")
+def test_imports_point_upwards(name: str, path: Path) -> None:
+    assert rank(name) is not None, f"give {name} its place in ORDER"
+    for target in imports(path):
+        if target.startswith("cosma."):
+            other = rank(target.removeprefix("cosma."))
+            assert other is None or other <= rank(name), f"{name} imports {target}"
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda x: x if isinstance(x, str) else "")
+def test_each_library_has_one_place(name: str, path: Path) -> None:
+    for target in imports(path):
+        places = LIBRARIES.get(target.split(".")[0])
+        if places is not None:
+            assert any(name == p or name.startswith(p + ".") for p in places), f"{name} imports {target}"
+
+
+def test_verifier_imports_no_solver() -> None:
+    reached, todo = set(), ["verify"]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            path = PACKAGE / (name.replace(".", "/") + ".py")
+            targets = {t.removeprefix("cosma.") for t in imports(path) if t.startswith("cosma.")}
+            todo += [t for t in targets if (PACKAGE / (t.replace(".", "/") + ".py")).is_file()]
+    assert not [name for name in reached if name.startswith(("solvers", "allocate"))]
+
+
+def test_public_names() -> None:
+    assert cosma.__all__ == sorted(cosma.__all__, key=lambda n: (n[0].islower(), n))
+    assert set(cosma.__all__) == {
+        "CosmaError", "Graph", "Hardware", "InputError", "Mode", "Operator", "Options", "Plan", "Problem", "Result",
+        "Settings", "Tensor", "VerificationError", "check", "load_hardware", "prepare", "read_plan", "require_valid",
+        "solve",
+    }  # fmt: skip
+    for name in cosma.__all__:
+        assert getattr(cosma, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = cosma.nothing_like_it
+
+
+def test_files_stay_short() -> None:
+    long = {p.name: n for _, p in modules() if (n := p.read_text().count("\n")) > 400}
+    assert not long
+
+
+def test_version_is_the_changelogs() -> None:
+    changelog = (PACKAGE.parent / "CHANGELOG.md").read_text()
+    assert re.search(rf"^## {re.escape(cosma.__version__)}\b", changelog, re.MULTILINE)
+    assert f"version: {cosma.__version__}" in (PACKAGE.parent / "CITATION.cff").read_text()

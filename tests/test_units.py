@@ -1,0 +1,48 @@
+"""Quantities with units."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosma.errors import InputError
+from cosma.units import align_up, format_bytes, parse_bytes, parse_quantity
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("512KiB", 524288), ("1.5 MiB", 1572864), ("300 B", 300), ("8 MB", 8_000_000), ("2kib", 2048), ("1e3 B", 1000)],
+)
+def test_bytes(text: str, expected: int) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("512", "no unit"), ("-1 KiB", "negative"), ("lots", "not a number"), ("3 KiX", "unknown unit"), ("", "not a"),
+        ("0.3 B", "whole number"), ("1e30 B", "63 bits"), ("nan B", "not a number"), ("1 GB/s", "unknown unit"),
+    ],
+)  # fmt: skip
+def test_bytes_refused(text: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        parse_bytes(text)
+
+
+def test_other_dimensions() -> None:
+    assert parse_quantity("16 GB/s", "bytes/s", "x") == 16 * 10**9
+    assert parse_quantity("8 pJ/bit", "pJ/B", "x") == 64
+    assert parse_quantity("0.5 GHz", "Hz", "x") == Fraction(500_000_000)
+
+
+@given(st.integers(0, 2**62), st.integers(0, 16).map(lambda e: 2**e))
+def test_align_up(size: int, alignment: int) -> None:
+    aligned = align_up(size, alignment)
+    assert aligned % alignment == 0
+    assert 0 <= aligned - size < alignment
+
+
+def test_format_round_trip() -> None:
+    for size in (0, 1, 1023, 1024, 262144, 8 * 2**20):
+        assert parse_bytes(format_bytes(size)) == size
