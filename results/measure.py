@@ -1,0 +1,126 @@
+"""Measure and store: one CSV a question, one row a case, versions in every row.
+
+python results/measure.py models    what each network in models/ asks of a scratchpad
+python results/measure.py phases    where the time of a compilation goes
+"""
+
+import csv
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cosma import __version__
+from cosma.allocate import Block, place
+from cosma.compile import Prepared, Settings, prepare, write
+from cosma.frontend.onnx_ import load
+from cosma.fusion import fuse
+from cosma.hardware import Hardware
+from cosma.problem import Problem
+from cosma.solvers import portfolio
+from cosma.solvers.base import Deadline, Options
+from cosma.verify import require_valid
+
+HERE = Path(__file__).resolve().parent
+MODELS = sorted((HERE.parent / "models").glob("*.onnx"))
+REPEATS = 5
+T = TypeVar("T")
+
+
+def versions() -> dict[str, str]:
+    """Columns that say what a row was made with."""
+    return {"cosma": __version__, **{name: version(name) for name in ("onnx", "onnxscript", "ortools", "omnimalloc")}}
+
+
+def store(name: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows to results/NAME.csv, each with the versions, printing them as they come."""
+    rows = [{**row, **versions()} for row in rows]
+    with (HERE / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def measure_models() -> Iterable[dict[str, Any]]:
+    """int8, both fusions; sizes in bytes. Deterministic."""
+    for path in MODELS:
+        for fusion in ("none", "pointwise"):
+            prepared = prepare(path, Hardware("any", 2**62), Settings("int8", fusion, False))
+            problem, graph = prepared.problem, prepared.problem.graph
+            weights = sum(t.size_bytes for t in prepared.imported.graph.tensors if t.kind == "weight")
+            row = {
+                "model": path.stem, "fusion": fusion, "operators": len(graph.operators), "tensors": len(graph.tensors),
+                "free_pairs": graph.count_free_pairs(), "weight_bytes": weights,
+                "working_set_bytes": problem.working_set_bytes,
+                "peak_bytes": problem.peak_bytes(range(len(graph.operators))),
+                "compulsory_bytes": problem.compulsory_bytes,
+            }  # fmt: skip
+            print(*row.values())
+            yield row
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    """Median milliseconds over REPEATS calls, and the last result."""
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds), result
+
+
+def measure_phases() -> Iterable[dict[str, Any]]:
+    """Median milliseconds a phase (int8, pointwise, activations only, half-way between M_R and the peak).
+
+    `place` is the placement of the final residencies alone; `solve` contains it. `import` parses the
+    file; what starting Python and importing libraries takes is not in here.
+    """
+    print(
+        f"{'model':28}{'import':>9}{'problem':>9}{'solve':>9}{'place':>9}{'verify':>9}{'write':>9}  import/all  bytes"
+    )
+    for path in MODELS:
+        row = measure_phases_of(path)
+        phases = [row[f"{p}_ms"] for p in ("import", "problem", "solve", "place", "verify", "write")]
+        share = row["import_ms"] / (sum(phases) - row["place_ms"])
+        print(
+            f"{path.stem:28}" + "".join(f"{p:9.1f}" for p in phases) + f"{share:12.2f}  {row['non_compulsory_bytes']}"
+        )
+        yield row
+
+
+def measure_phases_of(path: Path) -> dict[str, Any]:
+    """One row of `measure_phases`."""
+    settings = Settings("int8", "pointwise", False)
+    prepared = prepare(path, Hardware("any", 2**62), settings)
+    import_ms, imported = timed(lambda: load(path, {}, "int8"))
+    problem_ms, problem = timed(lambda: Problem(fuse(imported.graph, "pointwise").without_weights(), 2**62))
+    peak = problem.peak_bytes(range(len(problem.graph.operators)))
+    problem = problem.with_capacity((problem.working_set_bytes + peak) // 2)
+    prepared = Prepared(prepared.imported, problem, prepared.source)
+    solve_ms, outcome = timed(lambda: portfolio.solve(problem, Options(), Deadline.after(60)))
+    best = outcome.best
+    blocks = [Block(s, e, problem.sizes[a]) for a, s, e in best.timeline.intervals(best.evicted)]
+    place_ms, _ = timed(lambda: place(blocks, problem.capacity_bytes))
+    plan = write(prepared, Hardware("any", problem.capacity_bytes), Options(), outcome)
+    verify_ms, _ = timed(lambda: require_valid(plan, problem))
+    write_ms, _ = timed(plan.to_json)
+    times = {
+        "import_ms": import_ms, "problem_ms": problem_ms, "solve_ms": solve_ms,
+        "place_ms": place_ms, "verify_ms": verify_ms, "write_ms": write_ms,
+    }  # fmt: skip
+    return {
+        "model": path.stem, "capacity_bytes": problem.capacity_bytes, "status": plan.claims.status,
+        "non_compulsory_bytes": plan.claims.non_compulsory_bytes, "bound_bytes": plan.claims.bound_bytes,
+        **{key: round(ms, 2) for key, ms in times.items()},
+        "machine": platform.machine(), "python": platform.python_version(),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    questions = {"models": measure_models, "phases": measure_phases}
+    for name in sys.argv[1:] or questions:
+        store(name, questions[name]())
