@@ -52,7 +52,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as with "| head"
         sys.stderr.close()
         code = 0
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -75,8 +75,8 @@ def main() -> None:
     """Replace every generated part."""
     text = README.read_text()
     for name, content in (("models", models_table()), ("phases", phases_table()), ("demo", demo())):
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda m, new=content: m[1] + new + m[2], text)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda m, new=content: m[1] + new + "\n" + m[2], text)
         assert count == 1, f"README.md has {count} places for {name}"
     README.write_text(text)
 
