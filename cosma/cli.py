@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cosma.compile import Prepared, Settings
     from cosma.hardware import Hardware
-    from cosma.solvers.base import Result
+    from cosma.solvers.base import Options, Result
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROGRESS_AFTER_S = 2.0
@@ -95,6 +95,24 @@ model_options = _options(
         "--dim", "dims", multiple=True, metavar="NAME=N", help="Set a dynamic dimension, e.g. batch=1 or input:0=1."
     ),
 )
+solver_options = _options(
+    click.option(
+        "--solver",
+        type=click.Choice(["auto", "cp-sat", "highs", "cbc"]),
+        default="auto",
+        show_default=True,
+        help="auto searches all schedules; the others solve an integer programme for one or two.",
+    ),
+    click.option(
+        "--time-limit", type=click.FloatRange(0.0, 1e9), default=60.0, show_default=True, metavar="SECONDS",
+        help="Wall-clock time for solving; the best verified plan so far is the answer then.",
+    ),
+    click.option(
+        "--state-limit", type=click.IntRange(1, 10**12), default=500_000, show_default=True, metavar="N",
+        help="States that one search may generate: a limit that strikes alike on every machine.",
+    ),
+    click.option("--memory-limit", default="4GiB", show_default=True, metavar="SIZE", help="Memory for those states."),
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
 
 
@@ -106,11 +124,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the memory map (.png, .svg or .pdf).")
 @click.option("--listing", is_flag=True, help="Print the LOAD/EXEC/STORE/DROP steps with addresses.")
 @json_option
-@click.option("--solver", type=click.Choice(["cp-sat", "highs", "cbc"]), default="cp-sat", show_default=True)
-@click.option("--time-limit", type=click.FloatRange(0.0, 1e9), default=60.0, show_default=True, metavar="SECONDS")
+@solver_options
+@click.option("-v", "--verbose", is_flag=True, help="Say how the plan was found and what the proof rests on.")
 def compile_command(
     model: Path, hw: str | None, scratchpad: str | None, output: Path | None, plot: Path | None, listing: bool,
-    as_json: bool, solver: str, time_limit: float, **reading: Any,
+    as_json: bool, verbose: bool, **flags: Any,
 ) -> int:  # fmt: skip
     """Compile the ONNX file MODEL to a verified plan for a scratchpad.
 
@@ -118,23 +136,20 @@ def compile_command(
     Example: cosma compile models/densenet121.onnx --hw hexagon_8mib --no-weights -o plan.json --plot map.png
     """
     start = time.perf_counter()
-    if math.isnan(time_limit):
-        raise InputError("--time-limit: nan is no number of seconds; write e.g. --time-limit 60")
     targets = _check_targets(output, plot)
     hardware = _hardware(hw, scratchpad)
-    settings = _settings(**reading)
+    settings, options = _settings(**flags), _solver(**flags)
     with _progress(f"compiling {model.name}"):
         from cosma.compile import prepare, solve
-        from cosma.solvers.base import Options
 
         prepared = prepare(model, hardware, settings)
-        result = solve(prepared, hardware, Options(solver, time_limit))  # type: ignore[arg-type]
+        result = solve(prepared, hardware, options)
         _write_outputs(prepared, result, targets)
     seconds = time.perf_counter() - start
     if as_json:
         click.echo(json.dumps(_compile_json(prepared, hardware, result, seconds, output), indent=2))
     else:
-        _print_result(prepared, hardware, result, seconds, targets)
+        _print_result(prepared, hardware, result, seconds, targets, verbose)
     if listing and result.plan is not None:
         for line in result.plan.listing():
             click.echo(line, err=as_json)
@@ -241,7 +256,16 @@ def _hardware(name: str | None, scratchpad: str | None) -> "Hardware":
     return Hardware("scratchpad", capacity)
 
 
-def _settings(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...]) -> "Settings":
+def _solver(solver: Any, time_limit: float, state_limit: int, memory_limit: str, **_: Any) -> "Options":
+    from cosma.solvers.base import Options
+    from cosma.units import parse_bytes
+
+    if math.isnan(time_limit):
+        raise InputError("--time-limit: nan is no number of seconds; write e.g. --time-limit 60")
+    return Options(solver, time_limit, state_limit, parse_bytes(memory_limit, "--memory-limit"))
+
+
+def _settings(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], **_: Any) -> "Settings":
     from cosma.compile import Settings
 
     sizes = {}
@@ -305,6 +329,9 @@ def _compile_json(
         "gap": result.gap,
         "belady_bytes": result.belady_bytes,
         "peak_use_bytes": None if claims is None else claims.peak_use_bytes,
+        "bound": result.bound_name,
+        "fragmentation_bytes": result.fragmentation_bytes,
+        "states": result.states,
         "why": list(result.why),
         "shortage": None
         if result.shortage is None
@@ -316,7 +343,12 @@ def _compile_json(
 
 
 def _print_result(
-    prepared: "Prepared", hardware: "Hardware", result: "Result", seconds: float, targets: dict[str, Path]
+    prepared: "Prepared",
+    hardware: "Hardware",
+    result: "Result",
+    seconds: float,
+    targets: dict[str, Path],
+    verbose: bool,
 ) -> None:
     from cosma.report import text
 
@@ -325,6 +357,8 @@ def _print_result(
         text.print_shortage(console, prepared, hardware, result.shortage)
         return
     rows = text.summary_rows(prepared, hardware, result, seconds)
+    if verbose:
+        rows += [("how", line) for line in result.why]
     text.print_rows(console, [*rows, *((kind, f"written to {path}") for kind, path in targets.items())])
 
 

@@ -59,18 +59,21 @@ def solve(prepared: Prepared, hardware: Hardware, options: Options) -> Result:
     deadline = Deadline.after(options.time_limit_s)
     shortage = problem.shortage()
     if shortage is not None:
-        return Result("infeasible", options.backend, shortage=shortage, why=("the largest working set does not fit",))
+        return Result("infeasible", options.solver, shortage=shortage, why=("the largest working set does not fit",))
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
     outcome = portfolio.solve(problem, options, deadline)
     plan = write(prepared, hardware, options, outcome)
     require_valid(plan, problem)
     return Result(
         status=plan.claims.status,
-        solver=options.backend,
+        solver=options.solver,
         plan=plan,
         non_compulsory_bytes=plan.claims.non_compulsory_bytes,
         bound_bytes=plan.claims.bound_bytes,
+        bound_name=outcome.bound_name,
         belady_bytes=exported.cost(belady(exported)),
+        fragmentation_bytes=outcome.fragmentation_bytes,
+        states=outcome.states,
         why=outcome.why,
     )
 
@@ -87,7 +90,7 @@ def write(prepared: Prepared, hardware: Hardware, options: Options, outcome: Out
         hardware=hardware.name,
         capacity_bytes=problem.capacity_bytes,
         alignment_bytes=problem.alignment_bytes,
-        solver=options.backend,
+        solver=options.solver,
         claims=Claims(
             status="optimal" if best.cost_bytes == outcome.bound_bytes else "feasible",
             compulsory_bytes=problem.compulsory_bytes,

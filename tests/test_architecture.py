@@ -42,7 +42,7 @@ LIBRARIES = {
     "onnx": {"frontend"},
     "onnx_ir": {"frontend"},
     "onnxscript": {"frontend"},
-    "ortools": {"solvers.compact_ortools"},
+    "ortools": {"solvers.compact_ortools", "solvers.bounds"},
     "pulp": {"solvers.compact_pulp"},
     "omnimalloc": {"allocate"},
     "matplotlib": {"report"},

@@ -38,7 +38,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
     used = 100 * claims.peak_use_bytes / problem.capacity_bytes
     scratchpad = f"{format_bytes(hardware.capacity_bytes)} scratchpad, aligned to {hardware.alignment_bytes} B"
     total = claims.compulsory_bytes + claims.non_compulsory_bytes
-    proved = " (proved)" if result.status == "optimal" else ""
+    proved = f" (proved: {result.bound_name})" if result.status == "optimal" else ""
     return [
         ("model", _describe_model(prepared)),
         ("hardware", f"{hardware.name}: {scratchpad}"),
@@ -48,8 +48,9 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("total traffic", both(total)),
         ("lower bound", f"{both(claims.bound_bytes)} non-compulsory, over all schedules"),
         ("gap", f"{100 * (result.gap or 0):.1f} %"),
-        ("status", f"{result.status}{proved}: {'; '.join(result.why)}"),
+        ("status", f"{result.status}{proved}: {result.why[0]}"),
         ("Belady", _describe_belady(result)),
+        ("fragmentation", _describe_fragmentation(result)),
         ("peak use", f"{both(claims.peak_use_bytes)}, {used:.1f} % of the scratchpad"),
         ("verified", f"replayed {len(plan.order)} steps, {len(plan.moves)} moves: no violations"),
         ("wall time", f"{seconds:.2f} s"),
@@ -79,6 +80,12 @@ def _describe_belady(result: Result) -> str:
         change = 100 * (1 - result.non_compulsory_bytes / result.belady_bytes)
         text += f"; this plan moves {abs(change):.1f} % {'less' if change >= 0 else 'more'}"
     return text
+
+
+def _describe_fragmentation(result: Result) -> str:
+    if result.fragmentation_bytes is None:
+        return "not known: the optimum without addresses is not proved"
+    return f"{both(result.fragmentation_bytes)} of the traffic is there because of addresses"
 
 
 def print_shortage(console: Console, prepared: Prepared, hardware: Hardware, shortage: Shortage) -> None:

@@ -1,44 +1,170 @@
-"""The default way to solve a problem: exact replacement on the exported order, then on a better one."""
+"""Which solver runs when: cheap certificates first, then search over all schedules, within the limits."""
 
 from dataclasses import dataclass
 
 from cosma.problem import Problem
 from cosma.solvers import replacement
 from cosma.solvers.base import Deadline, Options
-from cosma.solvers.orders import small_peak_order
+from cosma.solvers.bounds import Potentials, peak_bound
+from cosma.solvers.parts import split
 from cosma.solvers.replacement import Placed
+from cosma.solvers.search import Found, beam, best_first, smallest_peak
+from cosma.solvers.space import Space, whole
 from cosma.solvers.timeline import Timeline
+
+_LARGEST_SPACE = 20_000  # operators; bit masks grow with them
+_PEAK_STATES = 50_000  # for an order without evictions; where there is one it is found soon
+_WIDTHS = (1, 10, 100)  # of the beams
+_NO_CUTOFF = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """best: the plan to use. bound_bytes: proven for all schedules. why: how it was found and proved."""
+    """best: the plan to use. bound_bytes: proven for all schedules, by what bound_name says.
+
+    fragmentation_bytes: what addresses cost, where the optimum without addresses is known.
+    """
 
     best: Placed
     bound_bytes: int
+    bound_name: str
     why: tuple[str, ...]
+    states: int = 0
+    fragmentation_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is known of one part: an order (of the problem's operators), its cost or None, a bound."""
+
+    order: tuple[int, ...]
+    cost: int | None
+    bound: int
+    bound_name: str
+    states: int
 
 
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
-    """The better of the exported and a small-peak order, each with its optimal replacement, placed.
+    """The best placed plan within the limits, and a bound. Requires capacity >= M_R."""
+    exported = Timeline.of(problem, range(len(problem.graph.operators)))
+    best = replacement.solve(exported, options, deadline.share(0.3))
+    if best.cost_bytes == 0:
+        return Outcome(best, 0, "nothing to evict", ("the exported order fits without evictions",), 0, 0)
+    if any(len(modes) > 1 for modes in problem.modes):
+        return Outcome(best, 0, "trivial", ("operators have several modes; only the smallest was tried",))
+    if options.solver == "auto":
+        return _search_all(problem, options, deadline, best)
+    return _try_orders(problem, options, deadline, best)
 
-    Requires capacity >= M_R. Anytime: at the deadline the best so far is returned.
-    """
-    exported = tuple(range(len(problem.graph.operators)))
-    best = replacement.solve(Timeline.of(problem, exported), options, deadline)
-    if best.cost_bytes == 0:
-        return Outcome(best, 0, ("exported order", "nothing has to be evicted: 0 bytes is optimal"))
+
+def _try_orders(problem: Problem, options: Options, deadline: Deadline, best: Placed) -> Outcome:
+    """The integer programme on the exported order and on one of small peak."""
     if problem.graph.has_single_order:
-        why = "the graph allows one schedule only"
-        if best.cost_bytes == best.bound_bytes:
-            return Outcome(best, best.bound_bytes, (why, "its replacement is proved optimal"))
-        return Outcome(best, best.bound_bytes, (why, "its replacement is bounded by the integer programme"))
-    order, found = "exported order", small_peak_order(problem, deadline)
-    if found is not None and found != exported:
-        other = replacement.solve(Timeline.of(problem, found), options, deadline)
+        return Outcome(best, best.bound_bytes, "integer programme", ("the graph allows one schedule only",), 0)
+    order, which = None, "exported order"
+    if len(problem.graph.operators) <= _LARGEST_SPACE:
+        order = smallest_peak(whole(problem), _PEAK_STATES, deadline.share(0.5)).order
+    if order is not None:
+        other = replacement.solve(Timeline.of(problem, order), options, deadline)
         if other.cost_bytes < best.cost_bytes:
-            best, order = other, "small-peak order"
-    if best.cost_bytes == 0:
-        return Outcome(best, 0, (order, "nothing has to be evicted: 0 bytes is optimal"))
+            best, which = other, "order of smallest peak"
     exact = "optimal" if best.cost_bytes == best.bound_bytes else "not proved optimal"
-    return Outcome(best, 0, (order, f"replacement {exact} for this order", "other orders may need less: bound 0"))
+    return Outcome(best, 0, "trivial", (f"{which}: replacement {exact} for it, other orders were not searched",))
+
+
+def _search_all(problem: Problem, options: Options, deadline: Deadline, exported: Placed) -> Outcome:
+    """Solve the independent parts, each kind once, and place the whole."""
+    parts = split(problem)
+    limit = deadline.share(0.8)
+    answers: dict[tuple[object, ...], _Answer] = {}
+    orders: list[tuple[int, ...]] = []
+    for space in parts:
+        if space.key not in answers:
+            answers[space.key] = _solve_part(space, options, limit)
+        orders.append(tuple(space.operators[v] for v in answers[space.key].order))
+    chosen = [answers[space.key] for space in parts]
+    bound = sum(answer.bound for answer in chosen)
+    best = exported
+    if best.cost_bytes > bound:
+        order = tuple(v for piece in orders for v in piece)
+        found = replacement.solve(Timeline.of(problem, order), options, deadline)
+        best = min(best, found, key=lambda placed: placed.cost_bytes)
+    relaxed = None if any(a.cost is None for a in chosen) else sum(a.cost or 0 for a in chosen)
+    if relaxed == bound < best.cost_bytes:
+        best = _other_optima(problem, parts, options, deadline, best, bound)
+    states = sum(answer.states for answer in answers.values())
+    decisive = max(chosen, key=lambda a: a.bound)
+    name = decisive.bound_name if best.cost_bytes == bound or decisive.bound else "trivial"
+    why = (
+        f"searched all schedules: {len(parts)} independent parts, {len(answers)} kinds, {states:,} states",
+        "exported order is as good as any" if best is exported and best.cost_bytes == bound else "",
+        "" if relaxed == bound else "a limit was reached before the search ended",
+    )
+    lost = best.cost_bytes - bound if relaxed == bound else None
+    return Outcome(best, bound, name, tuple(line for line in why if line), states, lost)
+
+
+def _other_optima(
+    problem: Problem, parts: list[Space], options: Options, deadline: Deadline, best: Placed, bound: int
+) -> Placed:
+    """The optimum in bytes could not be placed; try other schedules of the same bytes."""
+    for variant in (1, 2):
+        order: list[int] = []
+        for space in parts:
+            to_come = Potentials(space).to_come
+            found = best_first(space, to_come, _NO_CUTOFF, options.state_limit, deadline, variant=variant)
+            if found.order is None:
+                return best
+            order += [space.operators[v] for v in found.order]
+        placed = replacement.solve(Timeline.of(problem, order), options, deadline)
+        best = min(best, placed, key=lambda p: p.cost_bytes)
+        if best.cost_bytes == bound:
+            break
+    return best
+
+
+def _solve_part(space: Space, options: Options, deadline: Deadline) -> _Answer:
+    """Certificates, a quick incumbent, the exact search, and wider beams if that did not end."""
+    exported = tuple(range(len(space.operators)))
+    if len(exported) > _LARGEST_SPACE:
+        return _Answer(exported, None, 0, "trivial", 0)
+    if _fits(space, exported):
+        return _Answer(exported, 0, 0, "nothing to evict", 0)
+    peak = smallest_peak(space, _PEAK_STATES, deadline, peak_bound(space))
+    if peak.order is not None and peak.cost <= space.capacity:
+        return _Answer(peak.order, 0, 0, "nothing to evict", peak.states)
+    potentials = Potentials(space)
+    floor, states = potentials.bound, peak.states
+    best = Found(None, _NO_CUTOFF, floor, 0, False)
+    for width in _WIDTHS:
+        found = beam(space, potentials.to_come, width, best.cost, deadline)
+        if found is not None:
+            states += found.states
+            best = min(found, best, key=lambda f: f.cost)
+        if best.cost == floor:
+            return _Answer(best.order or exported, best.cost, floor, "forced residency", states)
+        if width == _WIDTHS[0]:
+            exact = best_first(space, potentials.to_come, best.cost, _state_limit(space, options), deadline)
+            states += exact.states
+            if exact.complete:
+                best = exact if exact.order is not None else best
+                return _Answer(best.order or exported, best.cost, best.cost, "best-first search", states)
+            floor = max(floor, exact.bound)
+    cost = None if best.order is None else best.cost
+    return _Answer(best.order or exported, cost, floor, "best-first search, unfinished", states)
+
+
+def _fits(space: Space, order: tuple[int, ...]) -> bool:
+    """Whether an order needs no evictions."""
+    state = space.start()
+    for v in order:
+        if space.shortage(state, v) > 0:
+            return False
+        state = space.run(state, v)
+    return True
+
+
+def _state_limit(space: Space, options: Options) -> int:
+    """States that fit into the memory limit: each takes about 600 bytes and five bit masks."""
+    masks = len(space.operators) // 8 * 3 + len(space.tensors) // 8 * 2
+    return max(1, min(options.state_limit, options.memory_limit_bytes // (600 + masks)))

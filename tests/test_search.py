@@ -1,0 +1,240 @@
+"""The search, its rules, bounds and parts against brute force over all schedules."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+
+from cosma.graph import Graph, Operator, Tensor
+from cosma.problem import Problem
+from cosma.solvers import portfolio, replacement
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.bounds import Potentials, peak_bound
+from cosma.solvers.parts import split
+from cosma.solvers.search import beam, best_first, smallest_peak
+from cosma.solvers.space import Rules, Space, bits, part, whole
+from cosma.solvers.timeline import Timeline
+from tests import oracle
+from tests.strategies import problems, random_problem
+
+ALL_RULES = [Rules(*switches) for switches in itertools.product((False, True), repeat=3)]
+FOREVER = Deadline.after(10**6)
+NO_LIMIT = 10**9
+BIG = 2**62
+
+
+def nothing(_: object) -> int:
+    return 0
+
+
+def tight(seed: int, most_operators: int = 7) -> Problem:
+    """A random problem at M_R or a little above, where most has to be decided."""
+    problem = random_problem(seed, most_operators)
+    return problem.with_capacity(max(1, problem.working_set_bytes + random.Random(seed).choice((0, 0, 1, 2))))
+
+
+def agree(problem: Problem) -> None:
+    """Every combination of rules, with and without potentials, finds the optimum that brute force finds."""
+    best = oracle.least_traffic(problem)
+    space = whole(problem)
+    potentials = Potentials(space)
+    assert potentials.bound <= best
+    for rules in ALL_RULES:
+        for to_come in (nothing, potentials.to_come):
+            found = best_first(space, to_come, BIG, NO_LIMIT, FOREVER, rules)
+            assert (found.cost, found.bound, found.complete) == (best, best, True), (rules, to_come)
+            assert sorted(found.order) == list(range(len(space.operators)))
+            # The order is as good as claimed: the integer programme on it alone says the same.
+            timeline = Timeline.of(problem, [space.operators[v] for v in found.order])
+            assert replacement.solve(timeline, Options(), FOREVER).bound_bytes == best
+    for variant in (1, 2):
+        assert best_first(space, nothing, BIG, NO_LIMIT, FOREVER, variant=variant).cost == best
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems)
+def test_all_rules_find_the_optimum(problem: Problem) -> None:
+    agree(problem)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_all_rules_find_the_optimum_where_memory_is_tight(block: int) -> None:
+    for seed in range(300 * block, 300 * (block + 1)):
+        agree(tight(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(20))
+def test_search_programme_over_every_order_and_brute_force_agree(block: int) -> None:
+    """10,000 random graphs: best-first search, the compact ILP over every topological order, the oracle."""
+    for seed in range(10_000 + 500 * block, 10_000 + 500 * (block + 1)):
+        problem = tight(seed, 6) if seed % 2 else random_problem(seed, 6)
+        best = oracle.least_traffic(problem)
+        assert best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER).cost == best
+        orders = list(oracle.topological_orders(problem))
+        if len(orders) <= 60:
+            bounds = (replacement.solve(Timeline.of(problem, o), Options(), FOREVER).bound_bytes for o in orders)
+            assert min(bounds) == best
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems)
+def test_portfolio(problem: Problem) -> None:
+    outcome = portfolio.solve(problem, Options(), Deadline.after(60))
+    best = oracle.least_traffic(problem)
+    assert outcome.bound_bytes <= best <= outcome.best.cost_bytes
+    assert outcome.bound_bytes == best  # nothing here is too large for the search
+    if outcome.fragmentation_bytes is not None:
+        assert outcome.best.cost_bytes == best + outcome.fragmentation_bytes
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems)
+def test_cutoff_beams_and_limits(problem: Problem) -> None:
+    best = oracle.least_traffic(problem)
+    space = whole(problem)
+    below = best_first(space, nothing, best, NO_LIMIT, FOREVER)
+    assert below.order is None
+    assert below.complete
+    assert below.bound == best
+    for width in (1, 4):
+        found = beam(space, nothing, width, BIG, FOREVER)
+        assert found is not None
+        assert found.cost >= best
+    stopped = best_first(space, nothing, BIG, 3, FOREVER)
+    assert stopped.bound <= best
+    assert best_first(space, nothing, BIG, NO_LIMIT, Deadline.after(0)).bound <= best
+    assert beam(space, nothing, 4, BIG, Deadline.after(0)) is None or len(space.operators) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(problems)
+def test_smallest_peak(problem: Problem) -> None:
+    space = whole(problem)
+    found = smallest_peak(space, NO_LIMIT, FOREVER, peak_bound(space))
+    assert found.cost == oracle.least_peak(problem)
+    assert problem.peak_bytes([space.operators[v] for v in found.order]) == found.cost
+    assert peak_bound(space) <= found.cost
+
+
+def states_on_the_way(space: Space, order: tuple[int, ...], rng: random.Random):
+    """The states before each operator of an order, with evictions drawn at random."""
+    state = space.start()
+    for v in order:
+        yield state
+        _, _, state = rng.choice(list(space.evictions(state, v, BIG, Rules(False, False, False))))
+        state = space.run(state, v)
+
+
+def test_potentials_never_exceed_what_is_still_paid() -> None:
+    used = 0
+    for seed in range(1500):
+        space = whole(tight(seed))
+        potentials = Potentials(space)
+        used += potentials.bound > 0
+        found = beam(space, nothing, 3, BIG, FOREVER)
+        assert found is not None
+        for state in states_on_the_way(space, found.order, random.Random(seed)):
+            assert potentials.to_come(state) <= _continue(space, state), seed
+    assert used > 100
+
+
+def _continue(space: Space, state) -> int:
+    """Exact cost to come of a state, by search without any rule."""
+    import heapq
+
+    heap, seen, count = [(0, 0, state)], set(), itertools.count(1)
+    while heap:
+        cost, _, at = heapq.heappop(heap)
+        if at.executed == space.everything:
+            return cost
+        if at[:3] in seen:
+            continue
+        seen.add(at[:3])
+        for v in bits(at.ready):
+            for extra, _, freed in space.evictions(at, v, BIG, Rules(False, False, False)):
+                heapq.heappush(heap, (cost + extra, next(count), space.run(freed, v)))
+    raise AssertionError("no way to the end")
+
+
+def chain_of(blocks: int, seed: int) -> Problem:
+    """Blocks of random branches between tensors that everything passes through."""
+    rng = random.Random(seed)
+    tensors, operators = [Tensor("x", 4, "input")], []
+
+    def add(reads: list[int], size: int) -> int:
+        tensors.append(Tensor(f"t{len(tensors)}", size, "activation"))
+        operators.append(Operator(f"op{len(operators)}", "Op", tuple(reads), (len(tensors) - 1,)))
+        return len(tensors) - 1
+
+    last = add([0], 3)
+    for _ in range(blocks):
+        arms = [add([last], rng.randint(1, 6)) for _ in range(rng.randint(1, 3))]
+        arms = [add([a], rng.randint(1, 6)) if rng.random() < 0.5 else a for a in arms]
+        last = add([*arms, *([last] if rng.random() < 0.3 else [])], rng.randint(1, 5))
+    tensors[-1] = Tensor(tensors[-1].name, tensors[-1].size_bytes, "output")
+    problem = Problem(Graph("chain", tuple(tensors), tuple(operators)), 2**20)
+    return problem.with_capacity(problem.working_set_bytes + rng.choice((0, 1)))
+
+
+def test_parts_add_up() -> None:
+    several = 0
+    for seed in range(150):
+        problem = chain_of(2, seed)
+        spaces = split(problem)
+        assert [v for s in spaces for v in s.operators] == list(range(len(problem.graph.operators)))
+        costs = [best_first(s, nothing, BIG, NO_LIMIT, FOREVER).cost for s in spaces]
+        assert sum(costs) == best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER).cost
+        if len(problem.graph.operators) <= 9:
+            assert sum(costs) == oracle.least_traffic(problem)
+        several += len(spaces) > 1
+    assert several > 100
+
+
+def test_repeated_blocks_are_solved_once() -> None:
+    base = chain_of(1, 5)
+    tensors, operators = [base.graph.tensors[0]], []
+    last = 0
+    for copy in range(50):
+        number = {0: last}
+        for v in base.graph.operators[1:] if copy else base.graph.operators:
+            for a in v.outputs:
+                number[a] = len(tensors)
+                tensors.append(Tensor(f"{copy}_{a}", base.graph.tensors[a].size_bytes, "activation"))
+            reads = tuple(number.get(a, last) for a in v.inputs)
+            operators.append(Operator(f"{copy}_{v.name}", "Op", reads, tuple(number[a] for a in v.outputs)))
+        last = len(tensors) - 1
+    tensors[-1] = Tensor(tensors[-1].name, tensors[-1].size_bytes, "output")
+    problem = Problem(Graph("repeated", tuple(tensors), tuple(operators)), base.capacity_bytes)
+    problem = problem.with_capacity(problem.working_set_bytes)
+    spaces = split(problem)
+    assert len(spaces) >= 50
+    assert len({space.key for space in spaces}) <= 6
+
+
+def test_relabelling_changes_nothing() -> None:
+    for seed in range(100):
+        problem = tight(seed)
+        graph = problem.graph
+        shuffled = list(range(len(graph.tensors)))
+        random.Random(seed).shuffle(shuffled)
+        new = {a: i for i, a in enumerate(shuffled)}
+        operators = tuple(
+            Operator(f"z{v.name}", "Op", tuple(new[a] for a in v.inputs), tuple(new[a] for a in v.outputs))
+            for v in graph.operators
+        )
+        other = Problem(Graph("r", tuple(graph.tensors[a] for a in shuffled), operators), problem.capacity_bytes)
+        assert (
+            portfolio.solve(other, Options(), FOREVER).bound_bytes
+            == portfolio.solve(problem, Options(), FOREVER).bound_bytes
+        )
+
+
+def test_a_part_of_a_problem_never_costs_more() -> None:
+    for seed in range(200):
+        problem = tight(seed)
+        count = len(problem.graph.operators)
+        cost = best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER).cost
+        prefix = part(problem, range(count // 2 + 1), ())
+        assert best_first(prefix, nothing, BIG, NO_LIMIT, FOREVER).cost <= cost
