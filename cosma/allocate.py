@@ -22,18 +22,23 @@ class Block:
 
 
 def place(
-    blocks: Sequence[Block], capacity_bytes: int, alignment_bytes: int = 1, node_limit: int = NODE_LIMIT
+    blocks: Sequence[Block],
+    capacity_bytes: int,
+    alignment_bytes: int = 1,
+    seconds: float = 60.0,
+    node_limit: int = NODE_LIMIT,
 ) -> tuple[int, ...] | None:
     """One offset (bytes, aligned) a block such that none overlap within the capacity, or None if not found.
 
-    None proves nothing: the search may have run out of nodes. Sizes need not be aligned.
+    None proves nothing: the search may have run out of nodes, or of seconds, in which case the answer
+    depends on the machine. Sizes need not be aligned.
     """
     # In units of the alignment every offset is aligned by construction.
     units = [-(-b.size_bytes // alignment_bytes) for b in blocks]
     capacity = capacity_bytes // alignment_bytes
     solid = [i for i, size in enumerate(units) if size and blocks[i].end > blocks[i].start]
     offsets = [0] * len(blocks)
-    for found in _attempts([(blocks[i].start, blocks[i].end, units[i]) for i in solid], capacity, node_limit):
+    for found in _attempts([(blocks[i].start, blocks[i].end, units[i]) for i in solid], capacity, seconds, node_limit):
         for i, offset in zip(solid, found, strict=True):
             offsets[i] = offset
         if _fits(blocks, units, offsets, solid, capacity):
@@ -54,13 +59,13 @@ def peak_live_bytes(blocks: Sequence[Block]) -> int:
 _Rows = list[tuple[int, int, int]]  # (start, end, size)
 
 
-def _attempts(rows: _Rows, capacity: int, node_limit: int) -> Iterator[list[int]]:
+def _attempts(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> Iterator[list[int]]:
     if not rows:
         yield []
         return
     if peak_live_bytes([Block(*row) for row in rows]) > capacity:
         return
-    yield from _omnimalloc(rows, capacity, node_limit)
+    yield from _omnimalloc(rows, capacity, seconds, node_limit)
 
 
 def _best_fit(rows: _Rows) -> list[int]:
@@ -81,7 +86,7 @@ def _best_fit(rows: _Rows) -> list[int]:
     return offsets
 
 
-def _omnimalloc(rows: _Rows, capacity: int, node_limit: int) -> Iterator[list[int]]:
+def _omnimalloc(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> Iterator[list[int]]:
     try:
         # The public allocators minimise the peak under a wall-clock limit. Underneath lies what is
         # needed here: a search for any placement below a bound, limited in nodes, so repeatable.
@@ -97,7 +102,7 @@ def _omnimalloc(rows: _Rows, capacity: int, node_limit: int) -> Iterator[list[in
     orders = [base.reorder("".join(h)).with_bound(capacity + 1) for h in DEFAULT_HEURISTICS]
     solution = try_solve_many(
         orders, capacity + 1, node_limit, canonical=True, dominance=True, floor_inference=True,
-        monotonic_floor=True, decompose=True, timeout=None, num_threads=1,
+        monotonic_floor=True, decompose=True, timeout=seconds, num_threads=1,
     )  # fmt: skip
     if solution is not None:
         yield _in_order(solution.allocations)

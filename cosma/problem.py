@@ -49,7 +49,8 @@ class Problem:
     """What has to be planned. Operators and tensors are indices into `graph`.
 
     Given: capacity and alignment in bytes, and for each operator its modes (default: all operands
-    resident). Derived: `sizes[a]`, aligned up; `working_sets[v]`, the least over the modes of v.
+    resident). Derived: `sizes[a]`, aligned up; `working_sets[v]`, the least over the modes of v, and
+    `smallest_modes[v]`, the first mode that has it.
     Raises InputError where sizes add up to 2^63 or more.
     """
 
@@ -59,6 +60,7 @@ class Problem:
     modes: tuple[tuple[Mode, ...], ...] = ()
     sizes: tuple[int, ...] = field(init=False, repr=False)
     working_sets: tuple[int, ...] = field(init=False, repr=False)
+    smallest_modes: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sizes = tuple(align_up(t.size_bytes, self.alignment_bytes) for t in self.graph.tensors)
@@ -67,8 +69,9 @@ class Problem:
         object.__setattr__(self, "sizes", sizes)
         if not self.modes:
             object.__setattr__(self, "modes", tuple(all_resident(v) for v in self.graph.operators))
-        least = tuple(min(self.mode_bytes(m) for m in modes) for modes in self.modes)
-        object.__setattr__(self, "working_sets", least)
+        needs = [[self.mode_bytes(mode) for mode in modes] for modes in self.modes]
+        object.__setattr__(self, "working_sets", tuple(min(n) for n in needs))
+        object.__setattr__(self, "smallest_modes", tuple(n.index(min(n)) for n in needs))
 
     def with_capacity(self, capacity_bytes: int) -> "Problem":
         """The same problem on a scratchpad of another size."""
@@ -77,10 +80,6 @@ class Problem:
     def mode_bytes(self, mode: Mode) -> int:
         """Scratchpad bytes that an operator takes in this mode: its working set."""
         return sum(self.sizes[a] for a in mode.resident) + mode.workspace_bytes
-
-    def smallest_modes(self) -> tuple[int, ...]:
-        """For each operator the index of the mode with the least working set, the first of equals."""
-        return tuple(min(range(len(modes)), key=lambda m: self.mode_bytes(modes[m])) for modes in self.modes)
 
     @property
     def working_set_bytes(self) -> int:
@@ -135,7 +134,7 @@ class Problem:
 
     def peak_bytes(self, order: Sequence[int]) -> int:
         """The largest footprint of an order without evictions, smallest modes."""
-        return max(self.footprint(order, self.smallest_modes()))
+        return max(self.footprint(order, self.smallest_modes))
 
     def fingerprint(self) -> str:
         """A digest of everything but capacity and alignment: plans of one problem fit no other."""

@@ -2,17 +2,25 @@
 
 python results/measure.py models    what each network in models/ asks of a scratchpad
 python results/measure.py phases    where the time of a compilation goes
+python results/measure.py proofs    optima over all schedules: networks, fusions, settings, budgets
+python results/measure.py randwire  the same for randomly wired networks
+python results/measure.py growth    time and memory against size, synthetic stacks
 """
 
 import csv
+import multiprocessing
 import platform
+import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
+
+import synthetic
 
 from cosma import __version__
 from cosma.allocate import Block, place
@@ -21,8 +29,11 @@ from cosma.frontend.onnx_ import load
 from cosma.fusion import fuse
 from cosma.hardware import Hardware
 from cosma.problem import Problem
-from cosma.solvers import portfolio
+from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import Deadline, Options
+from cosma.solvers.search import smallest_peak
+from cosma.solvers.space import whole
+from cosma.solvers.timeline import Timeline
 from cosma.verify import require_valid
 
 HERE = Path(__file__).resolve().parent
@@ -120,7 +131,101 @@ def measure_phases_of(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def budgets(problem: Problem) -> list[tuple[str, int]]:
+    """M_R, M_H and M_P of a problem; M_P is proved."""
+    peak = smallest_peak(whole(problem), 10**7, Deadline.after(600), problem.working_set_bytes)
+    assert peak.complete
+    low, high = problem.working_set_bytes, peak.cost
+    return [("M_R", low), ("M_H", (low + high) // 2), ("M_P", high)]
+
+
+def proof(problem: Problem, options: Options) -> dict[str, Any]:
+    """Solve with the portfolio and, for comparison, the compact programme on the exported order alone."""
+    start = time.perf_counter()
+    exported = Timeline.of(problem, range(len(problem.graph.operators)))
+    compact = replacement.solve(exported, options, Deadline.after(60))
+    compact_s = time.perf_counter() - start
+    start = time.perf_counter()
+    outcome = portfolio.solve(problem, options, Deadline.after(options.time_limit_s))
+    seconds = time.perf_counter() - start
+    cost = outcome.best.cost_bytes
+    return {
+        "capacity_bytes": problem.capacity_bytes,
+        "status": "optimal" if cost == outcome.bound_bytes else "feasible",
+        "non_compulsory_bytes": cost,
+        "bound_bytes": outcome.bound_bytes,
+        "bound": outcome.bound_name,
+        "fragmentation_bytes": "" if outcome.fragmentation_bytes is None else outcome.fragmentation_bytes,
+        "states": outcome.states,
+        "seconds": round(seconds, 3),
+        "exported_order_bytes": compact.cost_bytes,
+        "exported_order_seconds": round(compact_s, 3),
+        "time_ratio": round(seconds / compact_s, 1),
+    }
+
+
+def measure_proofs() -> Iterable[dict[str, Any]]:
+    """Every network, fusion, setting and budget, int8."""
+    portfolio.solve(whole_problem(MODELS[0]), Options(), Deadline.after(60))  # imports the solvers
+    for path in MODELS:
+        for fusion in ("none", "pointwise"):
+            for weights in (False, True):
+                problem = prepare(path, Hardware("any", 2**62), Settings("int8", fusion, weights)).problem
+                for budget, capacity in budgets(problem):
+                    setting = "parameters" if weights else "activations"
+                    head = {"model": path.stem, "fusion": fusion, "setting": setting, "budget": budget}
+                    row = {**head, **proof(problem.with_capacity(capacity), Options())}
+                    print(*row.values(), flush=True)
+                    yield row
+
+
+def whole_problem(path: Path) -> Problem:
+    """A model with everything tracked, on a scratchpad of its largest working set."""
+    problem = prepare(path, Hardware("any", 2**62), Settings()).problem
+    return problem.with_capacity(problem.working_set_bytes)
+
+
+def measure_randwire() -> Iterable[dict[str, Any]]:
+    """RandWire-WS graphs of four seeds, with and without weighted sums."""
+    for seed in range(4):
+        for sums in (False, True):
+            problem = Problem(synthetic.randwire(seed, sums), 2**62)
+            for budget, capacity in budgets(problem):
+                head = {"model": problem.graph.name, "operators": len(problem.graph.operators), "budget": budget}
+                row = {**head, **proof(problem.with_capacity(capacity), Options(time_limit_s=600))}
+                print(*row.values(), flush=True)
+                yield row
+
+
+def grow(family: str, count: int) -> dict[str, Any]:
+    """One synthetic stack, in this process: seconds, and the peak memory of the process."""
+    make = {"nas_stack": synthetic.nas_stack, "transformer_stack": synthetic.transformer_stack}[family]
+    problem = Problem(make(count), 2**62)
+    # NAS cells at the smallest peak of a short stack, which is that of any; blocks at M_R.
+    short = Problem(make(10), 2**62)
+    capacity = dict(budgets(short))["M_P" if family == "nas_stack" else "M_R"]
+    row = proof(problem.with_capacity(capacity), Options())
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"family": family, "operators": len(problem.graph.operators), **row, "peak_memory_mib": memory}
+
+
+def measure_growth() -> Iterable[dict[str, Any]]:
+    """Stacks of 10^2 to 10^5 operators, each in a process of its own."""
+    for family, each in (("nas_stack", 21), ("transformer_stack", 18)):
+        for operators in (100, 300, 1000, 3000, 10_000, 30_000, 100_000):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                row = pool.submit(grow, family, operators // each).result()
+            print(*row.values(), flush=True)
+            yield row
+
+
 if __name__ == "__main__":
-    questions = {"models": measure_models, "phases": measure_phases}
+    questions = {
+        "models": measure_models,
+        "phases": measure_phases,
+        "proofs": measure_proofs,
+        "randwire": measure_randwire,
+        "growth": measure_growth,
+    }
     for name in sys.argv[1:] or questions:
         store(name, questions[name]())

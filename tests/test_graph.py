@@ -122,6 +122,6 @@ def test_alignment_and_modes() -> None:
     modes = ((Mode((0, 1)), Mode((1,), 0, 16)), (Mode((1, 2), -16),))
     other = Problem(g, 64, 16, modes)
     assert other.working_sets == (16, 16)
-    assert other.smallest_modes() == (1, 0)
+    assert other.smallest_modes == (1, 0)
     assert other.fingerprint() != problem.fingerprint()
     assert problem.with_capacity(32).fingerprint() == problem.fingerprint()

@@ -182,7 +182,7 @@ def test_parts_add_up() -> None:
     several = 0
     for seed in range(150):
         problem = chain_of(2, seed)
-        spaces = split(problem)
+        spaces = [p.space(problem) for p in split(problem)]
         assert [v for s in spaces for v in s.operators] == list(range(len(problem.graph.operators)))
         costs = [best_first(s, nothing, BIG, NO_LIMIT, FOREVER).cost for s in spaces]
         assert sum(costs) == best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER).cost
@@ -208,7 +208,7 @@ def test_repeated_blocks_are_solved_once() -> None:
     tensors[-1] = Tensor(tensors[-1].name, tensors[-1].size_bytes, "output")
     problem = Problem(Graph("repeated", tuple(tensors), tuple(operators)), base.capacity_bytes)
     problem = problem.with_capacity(problem.working_set_bytes)
-    spaces = split(problem)
+    spaces = [p.space(problem) for p in split(problem)]
     assert len(spaces) >= 50
     assert len({space.key for space in spaces}) <= 6
 

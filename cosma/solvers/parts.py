@@ -5,17 +5,31 @@ later ones do, and let its output be the only tensor used on both sides. When c 
 resident and nothing else is pending, whatever happened before: the costs of both sides add up.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 from cosma.problem import Problem
 from cosma.solvers.space import Space, part
 
 
-def split(problem: Problem) -> list[Space]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Operators [start, end) of a problem; `resident`: the tensors that the part before leaves."""
+
+    start: int
+    end: int
+    resident: tuple[int, ...]
+
+    def space(self, problem: Problem) -> Space:
+        """The state space of this part."""
+        return part(problem, range(self.start, self.end), self.resident)
+
+
+def split(problem: Problem) -> list[Part]:
     """The parts of a problem in order, one if it has no such tensor. O(operators + tensors)."""
     graph = problem.graph
     count = len(graph.operators)
-    modes = problem.smallest_modes()
+    modes = problem.smallest_modes
     change = [0] * (count + 1)
     crossing = [-1] * (count + 1)  # some tensor that crosses from step k - 1 to step k
     for a, steps in enumerate(problem.uses(range(count), modes)):
@@ -35,4 +49,4 @@ def split(problem: Problem) -> list[Space]:
             cuts.append((k, a))
         sinks += not graph.successors[k - 1]
     edges = [(0, -1), *cuts, (count, -1)]
-    return [part(problem, range(k, end), [] if a < 0 else [a]) for (k, a), (end, _) in pairwise(edges)]
+    return [Part(k, end, () if a < 0 else (a,)) for (k, a), (end, _) in pairwise(edges)]

@@ -6,13 +6,13 @@ from cosma.problem import Problem
 from cosma.solvers import replacement
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.bounds import Potentials, peak_bound
-from cosma.solvers.parts import split
+from cosma.solvers.parts import Part, split
 from cosma.solvers.replacement import Placed
 from cosma.solvers.search import Found, beam, best_first, smallest_peak
 from cosma.solvers.space import Space, whole
 from cosma.solvers.timeline import Timeline
 
-_LARGEST_SPACE = 20_000  # operators; bit masks grow with them
+_LARGEST_SPACE = 12_000  # operators; bit masks grow with them
 _PEAK_STATES = 50_000  # for an order without evictions; where there is one it is found soon
 _WIDTHS = (1, 10, 100)  # of the beams
 _NO_CUTOFF = 2**63
@@ -35,7 +35,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What is known of one part: an order (of the problem's operators), its cost or None, a bound."""
+    """What is known of one part: an order (operators numbered from 0), its cost or None, a bound."""
 
     order: tuple[int, ...]
     cost: int | None
@@ -77,16 +77,16 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, exported
     parts = split(problem)
     limit = deadline.share(0.8)
     answers: dict[tuple[object, ...], _Answer] = {}
-    orders: list[tuple[int, ...]] = []
-    for space in parts:
-        if space.key not in answers:
-            answers[space.key] = _solve_part(space, options, limit)
-        orders.append(tuple(space.operators[v] for v in answers[space.key].order))
-    chosen = [answers[space.key] for space in parts]
+    chosen: list[_Answer] = []
+    order: list[int] = []
+    for p in parts:
+        key, answer = _answer(problem, p, answers, options, limit)
+        answers[key] = answer
+        chosen.append(answer)
+        order += [p.start + v for v in answer.order]
     bound = sum(answer.bound for answer in chosen)
     best = exported
     if best.cost_bytes > bound:
-        order = tuple(v for piece in orders for v in piece)
         found = replacement.solve(Timeline.of(problem, order), options, deadline)
         best = min(best, found, key=lambda placed: placed.cost_bytes)
     relaxed = None if any(a.cost is None for a in chosen) else sum(a.cost or 0 for a in chosen)
@@ -105,12 +105,13 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, exported
 
 
 def _other_optima(
-    problem: Problem, parts: list[Space], options: Options, deadline: Deadline, best: Placed, bound: int
+    problem: Problem, parts: list[Part], options: Options, deadline: Deadline, best: Placed, bound: int
 ) -> Placed:
     """The optimum in bytes could not be placed; try other schedules of the same bytes."""
     for variant in (1, 2):
         order: list[int] = []
-        for space in parts:
+        for p in parts:
+            space = p.space(problem)
             to_come = Potentials(space).to_come
             found = best_first(space, to_come, _NO_CUTOFF, options.state_limit, deadline, variant=variant)
             if found.order is None:
@@ -123,11 +124,19 @@ def _other_optima(
     return best
 
 
+def _answer(
+    problem: Problem, p: Part, answers: dict[tuple[object, ...], _Answer], options: Options, deadline: Deadline
+) -> tuple[tuple[object, ...], _Answer]:
+    """The answer for a part and the key under which its like will find it."""
+    if p.end - p.start > _LARGEST_SPACE or deadline.passed:
+        return (p,), _Answer(tuple(range(p.end - p.start)), None, 0, "trivial", 0)
+    space = p.space(problem)
+    return space.key, answers.get(space.key) or _solve_part(space, options, deadline)
+
+
 def _solve_part(space: Space, options: Options, deadline: Deadline) -> _Answer:
     """Certificates, a quick incumbent, the exact search, and wider beams if that did not end."""
     exported = tuple(range(len(space.operators)))
-    if len(exported) > _LARGEST_SPACE:
-        return _Answer(exported, None, 0, "trivial", 0)
     if _fits(space, exported):
         return _Answer(exported, 0, 0, "nothing to evict", 0)
     peak = smallest_peak(space, _PEAK_STATES, deadline, peak_bound(space))

@@ -1,9 +1,8 @@
 """Optimal replacement and placement under a fixed schedule: compact ILP, then addresses, then cuts.
 
 The ILP knows bytes but no addresses, so its optimum bounds every plan of this schedule. Where its
-residencies do not fit side by side, the smallest window of steps that cannot be placed is found, one
-of the tensors kept across it must go (a cut), and the ILP is solved again. Evicting all of them
-instead always ends in a plan: at the latest when each residency lasts one step.
+residencies do not fit side by side, a small window of steps that cannot be placed is found, one of the
+tensors kept across it must go (a cut), and the ILP is solved again. Until then `online.py` has a plan.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from cosma.allocate import Block, place
 from cosma.solvers import compact, compact_ortools, compact_pulp
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.baselines import belady
+from cosma.solvers.online import place_online
 from cosma.solvers.timeline import Timeline
 
 MAX_ROUNDS = 40
@@ -28,7 +28,6 @@ class Placed:
     offsets: tuple[int, ...]
     cost_bytes: int
     bound_bytes: int
-    rounds: int
 
 
 def solve(timeline: Timeline, options: Options, deadline: Deadline) -> Placed:
@@ -36,30 +35,27 @@ def solve(timeline: Timeline, options: Options, deadline: Deadline) -> Placed:
 
     At the deadline the best plan so far is returned: Belady's, if need be.
     """
-    evicted = belady(timeline)
-    best, conflict = _settle(timeline, evicted, 0)
-    moved = timeline.cost(())
-    bound = moved
+    bound = timeline.cost(())
+    best, _ = _settle(timeline, belady(timeline), deadline)
     cuts: list[frozenset[int]] = []
-    for rounds in range(1, MAX_ROUNDS + 1):
+    for _ in range(MAX_ROUNDS):
         if best.cost_bytes <= bound or deadline.passed:
             break
         ilp = compact.build(timeline, cuts)
         solution = _solve_ilp(ilp, best.evicted, options, deadline)
         if not cuts:
-            bound = max(bound, solution.bound_bytes + moved)
+            bound += solution.bound_bytes
         if solution.kept is None:
             break
         evicted = frozenset(g for g, keep in zip(ilp.gaps, solution.kept, strict=True) if not keep)
         if timeline.cost(evicted) >= best.cost_bytes:
             break
-        settled, conflict = _settle(timeline, evicted, rounds)
-        if settled.cost_bytes < best.cost_bytes:
-            best = settled
-        if not conflict:
+        settled, fits = _settle(timeline, evicted, deadline)
+        best = min(best, settled, key=lambda placed: placed.cost_bytes)
+        if fits or deadline.passed:
             break
-        cuts.append(conflict)
-    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes), best.rounds)
+        cuts.append(_conflict(timeline, evicted, deadline))
+    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes))
 
 
 def _solve_ilp(
@@ -72,26 +68,21 @@ def _solve_ilp(
     return compact_pulp.solve(ilp, options.backend, deadline)
 
 
-def _settle(timeline: Timeline, evicted: frozenset[int], rounds: int) -> tuple[Placed, frozenset[int]]:
-    """Place a residency decision, evicting all of each conflict met; returns the first conflict too."""
-    first: frozenset[int] = frozenset()
-    while (offsets := _place(timeline, evicted)) is None:
-        conflict = _conflict(timeline, evicted)
-        first = first or conflict
-        evicted |= conflict
-    return Placed(timeline, evicted, offsets, timeline.cost(evicted), 0, rounds), first
+def _settle(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[Placed, bool]:
+    """Place a residency decision, and whether that went without evicting more."""
+    problem = timeline.problem
+    blocks = _blocks(timeline, evicted)
+    workspaces = _workspaces(timeline)
+    found = place(blocks + workspaces, problem.capacity_bytes, problem.alignment_bytes, deadline.remaining_s)
+    if found is not None:
+        return Placed(timeline, evicted, found[: len(blocks)], timeline.cost(evicted), 0), True
+    evicted, offsets = place_online(timeline, evicted)
+    return Placed(timeline, evicted, offsets, timeline.cost(evicted), 0), False
 
 
 def _blocks(timeline: Timeline, evicted: frozenset[int]) -> list[Block]:
     sizes = timeline.problem.sizes
     return [Block(start, end, sizes[a]) for a, start, end in timeline.intervals(evicted)]
-
-
-def _place(timeline: Timeline, evicted: frozenset[int]) -> tuple[int, ...] | None:
-    problem = timeline.problem
-    blocks = _blocks(timeline, evicted)
-    offsets = place(blocks + _workspaces(timeline), problem.capacity_bytes, problem.alignment_bytes)
-    return None if offsets is None else offsets[: len(blocks)]
 
 
 def _workspaces(timeline: Timeline) -> list[Block]:
@@ -100,11 +91,16 @@ def _workspaces(timeline: Timeline) -> list[Block]:
     return [Block(t, t + 1, mode.workspace_bytes) for t, mode in modes if mode.workspace_bytes > 0]
 
 
-def _conflict(timeline: Timeline, evicted: frozenset[int]) -> frozenset[int]:
-    """A small set of kept gaps that could not be placed together; never empty."""
-    blocks = _blocks(timeline, evicted) + _workspaces(timeline)
-    end = _least(1, len(timeline.order), lambda t: not _window_fits(timeline, blocks, 0, t))
-    start = end - _least(1, end, lambda length: not _window_fits(timeline, blocks, end - length, end))
+def _conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> frozenset[int]:
+    """A small set of kept gaps that were not placed together; never empty. Larger when time runs out."""
+    workspaces = _workspaces(timeline)
+    blocks = _blocks(timeline, evicted) + workspaces
+
+    def fails(start: int, end: int) -> bool:
+        return deadline.passed or not _window_fits(timeline, blocks, start, end)
+
+    end = _least(1, len(timeline.order), lambda t: fails(0, t))
+    start = end - _least(1, end, lambda length: fails(end - length, end))
     kept = [
         g
         for g, gap in enumerate(timeline.gaps)
@@ -114,7 +110,9 @@ def _conflict(timeline: Timeline, evicted: frozenset[int]) -> frozenset[int]:
     for g in sorted(kept, key=lambda g: (timeline.gaps[g].second - timeline.gaps[g].first, g)):
         without = [k for k in needed if k != g]
         gone = evicted | (frozenset(kept) - frozenset(without))
-        if without and not _window_fits(timeline, _blocks(timeline, gone) + _workspaces(timeline), start, end):
+        if not without or deadline.passed:
+            break
+        if not _window_fits(timeline, _blocks(timeline, gone) + workspaces, start, end):
             needed = without
     return frozenset(needed)
 
@@ -124,7 +122,7 @@ def _window_fits(timeline: Timeline, blocks: Sequence[Block], start: int, end: i
     inside = [
         Block(max(b.start, start), min(b.end, end), b.size_bytes) for b in blocks if b.start < end and b.end > start
     ]
-    return place(inside, problem.capacity_bytes, problem.alignment_bytes, _SHRINK_NODES) is not None
+    return place(inside, problem.capacity_bytes, problem.alignment_bytes, node_limit=_SHRINK_NODES) is not None
 
 
 def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:

@@ -294,7 +294,7 @@ def part(problem: Problem, operators: Sequence[int], resident: Sequence[int]) ->
 
     Tensors read by operators outside are treated as if those did not exist.
     """
-    graph, modes = problem.graph, problem.smallest_modes()
+    graph, modes = problem.graph, problem.smallest_modes
     local = {v: i for i, v in enumerate(operators)}
     wanted = [problem.modes[v][modes[v]].resident for v in operators]
     readers: dict[int, int] = {}

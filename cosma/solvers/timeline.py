@@ -49,7 +49,7 @@ class Timeline:
     @classmethod
     def of(cls, problem: Problem, order: Sequence[int]) -> "Timeline":
         """The timeline of an order with every operator in its smallest mode."""
-        return cls(problem, tuple(order), problem.smallest_modes())
+        return cls(problem, tuple(order), problem.smallest_modes)
 
     def cost(self, evicted: Iterable[int]) -> int:
         """Non-compulsory bytes when the gaps with these indices are evicted: a load each, a store a tensor."""
