@@ -63,6 +63,29 @@ def test_solvers(run, solver: str) -> None:
     assert (result["solver"], result["non_compulsory_bytes"]) == (solver, 802816)
 
 
+def test_search_says_how_it_was_proved(run, tmp_path: Path) -> None:
+    model = MODELS / "amoebanet_d.onnx"
+    flags = ("--scratchpad", "2408448 B", "--dtype", "int8", "--fusion", "pointwise")
+    outcome = run("compile", model, *flags, "-v")
+    for part in (
+        "optimal (proved: best-first search)",
+        "fragmentation 0 B",
+        "searched all schedules: 4 independent parts",
+        "how",
+    ):
+        assert part in " ".join(outcome.out.split())
+    result = run("compile", model, *flags, "--json").json
+    assert (result["status"], result["solver"], result["non_compulsory_bytes"]) == ("optimal", "auto", 3512320)
+    assert (result["bound"], result["fragmentation_bytes"]) == ("best-first search", 0)
+    limited = run("compile", model, *flags, "--json", "--state-limit", "200").json
+    assert limited["status"] == "feasible"
+    assert limited["bound_bytes"] < 3512320 <= limited["non_compulsory_bytes"]
+    assert (
+        limited["gap"] == (limited["non_compulsory_bytes"] - limited["bound_bytes"]) / limited["non_compulsory_bytes"]
+    )
+    assert run("compile", model, *flags, "--json", "--memory-limit", "many").code == 2
+
+
 def test_infeasible_is_an_answer(run, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     arguments = ("compile", DENSENET, "--hw", "gemmini_default", "--dtype", "int8", "--no-weights", "-o", plan)

@@ -13,8 +13,11 @@ import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.hardware import Hardware
-from cosma.solvers import replacement
+from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import Deadline, Options
+from cosma.solvers.bounds import peak_bound
+from cosma.solvers.search import smallest_peak
+from cosma.solvers.space import whole
 from cosma.solvers.timeline import Timeline
 from tests.conftest import MODELS
 
@@ -73,3 +76,37 @@ def test_reference_numbers(row: list[str]) -> None:
         assert placed.cost_bytes == placed.bound_bytes  # addresses cost nothing on any of them
         found.append(placed.cost_bytes)
     assert found == [int(n) for n in numbers]
+
+
+# Optima over all schedules, fusion pointwise, and smallest peaks, fusion none, which an independent
+# prototype found by exhaustive search.
+OPTIMA = [
+    ("densenet121", None, 401408),
+    ("r2plus1d_18", None, 51380224),
+    ("vit_b_16", None, 3631104),
+    ("pnasnet5large_224", None, 338688),
+    ("amoebanet_d", None, 3512320),
+    ("amoebanet_d", 2784768, 2408448),
+    ("transformer", None, 1966080),
+    ("nasnetalarge_224", None, 2963520),
+    ("nasnetalarge_224", 1996650, 526848),
+]
+PEAKS = [("pnasnet5large_224", 2836032), ("nasnetalarge_224", 2666688), ("amoebanet_d", 4264960), ("darts_v2", 602112)]
+
+
+@pytest.mark.parametrize(("name", "capacity", "expected"), OPTIMA)
+def test_optima_over_all_schedules(name: str, capacity: int | None, expected: int) -> None:
+    problem = prepare(MODELS / f"{name}.onnx", Hardware("h", 1), Settings("int8", "pointwise", False)).problem
+    problem = problem.with_capacity(capacity or problem.working_set_bytes)
+    outcome = portfolio.solve(problem, Options(), Deadline.after(600))
+    assert (outcome.best.cost_bytes, outcome.bound_bytes, outcome.fragmentation_bytes) == (expected, expected, 0)
+
+
+@pytest.mark.parametrize(("name", "expected"), PEAKS)
+def test_smallest_peaks_over_all_schedules(name: str, expected: int) -> None:
+    problem = prepare(MODELS / f"{name}.onnx", Hardware("h", 1), Settings("int8", "none", False)).problem
+    space = whole(problem)
+    found = smallest_peak(space, 10**6, Deadline.after(600))
+    assert found.order is not None
+    assert found.cost == problem.peak_bytes(found.order) == expected
+    assert peak_bound(space) <= expected

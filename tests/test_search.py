@@ -11,17 +11,44 @@ from cosma.problem import Problem
 from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.bounds import Potentials, peak_bound
-from cosma.solvers.parts import split
+from cosma.solvers.parts import split, windows
 from cosma.solvers.search import beam, best_first, smallest_peak
 from cosma.solvers.space import Rules, Space, bits, part, whole
 from cosma.solvers.timeline import Timeline
 from tests import oracle
 from tests.strategies import problems, random_problem
 
-ALL_RULES = [Rules(*switches) for switches in itertools.product((False, True), repeat=3)]
+ALL_RULES = [Rules(*switches) for switches in itertools.product((False, True), repeat=4)]
 FOREVER = Deadline.after(10**6)
 NO_LIMIT = 10**9
 BIG = 2**62
+
+
+def branching(seed: int) -> Problem:
+    """Branches of equal shape from one tensor into one operator, and a few that differ."""
+    rng = random.Random(seed)
+    tensors, operators = [Tensor("x", 3, "input")], []
+
+    def add(reads: list[int], size: int) -> int:
+        tensors.append(Tensor(f"t{len(tensors)}", size, "activation"))
+        operators.append(Operator(f"op{len(operators)}", "Op", tuple(dict.fromkeys(reads)), (len(tensors) - 1,)))
+        return len(tensors) - 1
+
+    root = add([0], rng.randint(1, 4))
+    ends = []
+    for shape in rng.choice(
+        ([(2, 1), (2, 1), (3,)], [(1,), (1,), (1,), (4, 2)], [(3, 2), (3, 2)], [(2,), (2,), (2, 2)])
+    ):
+        last = root
+        for size in shape:
+            last = add([last], size)
+        ends.append(last)
+    split = rng.randint(1, len(ends))
+    last = add(ends[:split], 2)
+    last = add([last, *ends[split:], *([root] if rng.random() < 0.5 else [])], 1)
+    tensors[-1] = Tensor("y", 1, "output")
+    problem = Problem(Graph("branching", tuple(tensors), tuple(operators)), 2**20)
+    return problem.with_capacity(problem.working_set_bytes + rng.choice((0, 0, 1, 2)))
 
 
 def nothing(_: object) -> int:
@@ -62,6 +89,15 @@ def test_all_rules_find_the_optimum(problem: Problem) -> None:
 def test_all_rules_find_the_optimum_where_memory_is_tight(block: int) -> None:
     for seed in range(300 * block, 300 * (block + 1)):
         agree(tight(seed))
+
+
+def test_all_rules_find_the_optimum_among_twins() -> None:
+    twins = 0
+    for seed in range(250):
+        problem = branching(seed)
+        agree(problem)
+        twins += any(whole(problem).older_twins)
+    assert twins > 150
 
 
 @pytest.mark.slow
@@ -123,7 +159,7 @@ def states_on_the_way(space: Space, order: tuple[int, ...], rng: random.Random):
     state = space.start()
     for v in order:
         yield state
-        _, _, state = rng.choice(list(space.evictions(state, v, BIG, Rules(False, False, False))))
+        _, _, state = rng.choice(list(space.evictions(state, v, BIG, Rules(False, False, False, False))))
         state = space.run(state, v)
 
 
@@ -153,7 +189,7 @@ def _continue(space: Space, state) -> int:
             continue
         seen.add(at[:3])
         for v in bits(at.ready):
-            for extra, _, freed in space.evictions(at, v, BIG, Rules(False, False, False)):
+            for extra, _, freed in space.evictions(at, v, BIG, Rules(False, False, False, False)):
                 heapq.heappush(heap, (cost + extra, next(count), space.run(freed, v)))
     raise AssertionError("no way to the end")
 
@@ -190,6 +226,20 @@ def test_parts_add_up() -> None:
             assert sum(costs) == oracle.least_traffic(problem)
         several += len(spaces) > 1
     assert several > 100
+
+
+def test_windows_add_up_to_a_lower_bound() -> None:
+    positive = 0
+    for seed in range(600):
+        problem = tight(seed)
+        best = oracle.least_traffic(problem)
+        orders = itertools.islice(oracle.topological_orders(problem), 3)
+        for order, length in itertools.product(orders, (2, 3, 5)):
+            spaces = [part(problem, piece, ()) for piece in windows(order, length)]
+            total = sum(best_first(s, nothing, BIG, NO_LIMIT, FOREVER).cost for s in spaces)
+            assert total <= best, (seed, order, length)
+            positive += total > 0
+    assert positive > 100
 
 
 def test_repeated_blocks_are_solved_once() -> None:
@@ -229,6 +279,15 @@ def test_relabelling_changes_nothing() -> None:
             portfolio.solve(other, Options(), FOREVER).bound_bytes
             == portfolio.solve(problem, Options(), FOREVER).bound_bytes
         )
+
+
+def test_depth_first_is_a_topological_order() -> None:
+    for seed in range(100):
+        graph = random_problem(seed).graph
+        order = portfolio.depth_first(graph)
+        assert sorted(order) == list(range(len(graph.operators)))
+        place = {v: t for t, v in enumerate(order)}
+        assert all(place[p] < place[v] for v in order for p in graph.predecessors[v])
 
 
 def test_a_part_of_a_problem_never_costs_more() -> None:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from cosma.solvers.base import Deadline
-from cosma.solvers.space import Rules, Space, State, TooManyEvictions, bits
+from cosma.solvers.space import Rules, Space, State, TooManyEvictions
 
 ALL_RULES = Rules()
 _LOOK_AT_CLOCK = 32  # states between two looks
@@ -130,7 +130,7 @@ class _BestFirst:
         """Add all successors; False if a limit struck half-way, the node's own bound is then the best."""
         space, rules = self.space, self.rules
         try:
-            for v in bits(node.state.ready):
+            for v in space.moves(node.state, rules):
                 for cost, _, state in space.evictions(node.state, v, self.cutoff - node.cost, rules):
                     path = [v]
                     after = space.run(state, v)
@@ -161,7 +161,7 @@ def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadli
     for k in range(count):
         layer, layers[k] = layers[k], {}
         for node in sorted(layer.values(), key=lambda n: (n.cost + to_come(n.state), n.state.live))[:width]:
-            for v in bits(node.state.ready):
+            for v in space.moves(node.state, rules):
                 if deadline.passed:
                     return None
                 for cost, _, state in _some(space.evictions(node.state, v, cutoff - node.cost, rules)):
@@ -201,7 +201,7 @@ def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int
         peak, _, _, node = heappop(heap)
         if node.state.executed == space.everything:
             return Found(_order(node), peak, peak, states, True)
-        for v in bits(node.state.ready):
+        for v in space.moves(node.state, ALL_RULES):
             if states >= state_limit or (states % _LOOK_AT_CLOCK == 0 and deadline.passed):
                 return Found(None, peak, peak, states, False)
             higher = max(peak, space.shortage(node.state, v) + space.capacity)

@@ -31,6 +31,7 @@ class Rules:
     finish: bool = True
     interchange: bool = True
     dominance: bool = True
+    twins: bool = True
 
 
 class State(NamedTuple):
@@ -47,8 +48,8 @@ class State(NamedTuple):
 class Space:
     """Part of a problem, numbered from 0: `operators` (indices into the problem, topological order).
 
-    `tensors[a]` is the problem's number of tensor a; those used by one operator only and read from
-    the host are no part of any state, they are in `extra[v]`, the bytes that operator v takes besides.
+    `tensors[a]` is the problem's number of tensor a; those that need not be kept track of (see `part`) are
+    in `extra[v]`, the bytes that operator v takes besides.
     `start` is the state before the first operator: what earlier parts leave is resident.
     """
 
@@ -68,6 +69,7 @@ class Space:
     successors: tuple[int, ...] = field(init=False)
     ancestors: tuple[int, ...] = field(init=False)
     finishing: tuple[int, ...] = field(init=False)  # tensor -> its readers and all their ancestors
+    older_twins: tuple[int, ...] = field(init=False)  # operator -> mask of those to run first, see _find_twins
     _effects: dict[int, tuple[int, int, int]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,6 +91,40 @@ class Space:
         object.__setattr__(self, "successors", tuple(successors))
         object.__setattr__(self, "ancestors", tuple(ancestors))
         object.__setattr__(self, "finishing", tuple(finishing))
+        object.__setattr__(self, "older_twins", tuple(self._find_twins()))
+
+    def _find_twins(self) -> list[int]:
+        """For each operator the earlier ones that start a branch just like the one that it starts.
+
+        The twins rule. A branch is a chain of operators, each reading nothing but the result of the one
+        before, up to a tensor with one reader. Two branches that read the same tensors, have the same
+        sizes and end at the same operator can be exchanged without changing anything else; so of two that
+        have not begun, the one with the smaller number may go first.
+        """
+        first: dict[object, int] = {}
+        older = [0] * len(self.operators)
+        for v in range(len(self.operators)):
+            shape: list[object] = [self.inputs[v]]
+            at = v
+            while True:
+                outputs = self.outputs[at]
+                shape.append((self.extra[at], [(self.sizes[a], self.eviction[a]) for a in outputs]))
+                readers = self.readers[outputs[0]] if len(outputs) == 1 else 0
+                if not readers or readers & (readers - 1):
+                    break  # the branch ends in several places: no two are alike
+                after = readers.bit_length() - 1
+                if len(self.inputs[after]) > 1:
+                    older[v] = first.get(key := (repr(shape), after), 0)
+                    first[key] = older[v] | 1 << v
+                    break
+                at = after
+        return older
+
+    def moves(self, state: State, rules: Rules) -> Iterator[int]:
+        """The operators worth running next."""
+        for v in bits(state.ready):
+            if not (rules.twins and self.older_twins[v] & ~state.executed):
+                yield v
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -292,7 +328,10 @@ def whole(problem: Problem) -> Space:
 def part(problem: Problem, operators: Sequence[int], resident: Sequence[int]) -> Space:
     """The space of some operators, in topological order, starting with some of the problem's tensors resident.
 
-    Tensors read by operators outside are treated as if those did not exist.
+    Readers outside are left out. A tensor that comes from outside and is not among `resident` costs
+    nothing to bring back, so it is no part of the state: it takes its bytes while its readers run. That
+    holds exactly for inputs and weights with one reader, and otherwise relaxes: the optimum is then a
+    lower bound on what the tensors written here, and those used nowhere else, cost in any schedule.
     """
     graph, modes = problem.graph, problem.smallest_modes
     local = {v: i for i, v in enumerate(operators)}
@@ -302,7 +341,14 @@ def part(problem: Problem, operators: Sequence[int], resident: Sequence[int]) ->
         reads = set(graph.operators[v].inputs)
         for a in wanted[i]:
             readers[a] = readers.get(a, 0) | (1 << i if a in reads else 0)
-    passing = {a for a, mask in readers.items() if graph.tensors[a].is_home and not mask & (mask - 1)}
+    written_here = {a for v in operators for a in graph.operators[v].outputs}
+    passing = {
+        a
+        for a, mask in readers.items()
+        if a not in written_here
+        and a not in resident
+        and (not graph.tensors[a].is_home or mask.bit_count() == 1 or any(r not in local for r in graph.readers[a]))
+    }
     tensors = tuple(a for a in readers if a not in passing)
     number = {a: k for k, a in enumerate(tensors)}
     inputs, outputs, extra = [], [], []
