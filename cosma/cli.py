@@ -101,7 +101,7 @@ solver_options = _options(
         type=click.Choice(["auto", "cp-sat", "highs", "cbc"]),
         default="auto",
         show_default=True,
-        help="auto searches all schedules; the others solve an integer programme for one or two.",
+        help="auto searches all schedules; the others solve an integer programme for three.",
     ),
     click.option(
         "--time-limit", type=click.FloatRange(0.0, 1e9), default=60.0, show_default=True, metavar="SECONDS",
@@ -358,7 +358,7 @@ def _print_result(
         return
     rows = text.summary_rows(prepared, hardware, result, seconds)
     if verbose:
-        rows += [("how", line) for line in result.why]
+        rows += [("how", line) for line in result.why[1:]]
     text.print_rows(console, [*rows, *((kind, f"written to {path}") for kind, path in targets.items())])
 
 

@@ -10,7 +10,6 @@ python results/measure.py growth    time and memory against size, synthetic stac
 import csv
 import multiprocessing
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -40,6 +39,7 @@ HERE = Path(__file__).resolve().parent
 MODELS = sorted((HERE.parent / "models").glob("*.onnx"))
 REPEATS = 5
 T = TypeVar("T")
+_shown: list[str] = []
 
 
 def versions() -> dict[str, str]:
@@ -56,6 +56,15 @@ def store(name: str, rows: Iterable[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def show(row: dict[str, Any]) -> None:
+    """Print a row as it comes, the names of its columns before the first."""
+    global _shown
+    if _shown != list(row):
+        _shown = list(row)
+        print(*row)
+    print(*row.values(), flush=True)
+
+
 def measure_models() -> Iterable[dict[str, Any]]:
     """int8, both fusions; sizes in bytes. Deterministic."""
     for path in MODELS:
@@ -70,7 +79,7 @@ def measure_models() -> Iterable[dict[str, Any]]:
                 "peak_bytes": problem.peak_bytes(range(len(graph.operators))),
                 "compulsory_bytes": problem.compulsory_bytes,
             }  # fmt: skip
-            print(*row.values())
+            show(row)
             yield row
 
 
@@ -175,7 +184,7 @@ def measure_proofs() -> Iterable[dict[str, Any]]:
                     setting = "parameters" if weights else "activations"
                     head = {"model": path.stem, "fusion": fusion, "setting": setting, "budget": budget}
                     row = {**head, **proof(problem.with_capacity(capacity), Options())}
-                    print(*row.values(), flush=True)
+                    show(row)
                     yield row
 
 
@@ -193,7 +202,7 @@ def measure_randwire() -> Iterable[dict[str, Any]]:
             for budget, capacity in budgets(problem):
                 head = {"model": problem.graph.name, "operators": len(problem.graph.operators), "budget": budget}
                 row = {**head, **proof(problem.with_capacity(capacity), Options(time_limit_s=600))}
-                print(*row.values(), flush=True)
+                show(row)
                 yield row
 
 
@@ -205,7 +214,9 @@ def grow(family: str, count: int) -> dict[str, Any]:
     short = Problem(make(10), 2**62)
     capacity = dict(budgets(short))["M_P" if family == "nas_stack" else "M_R"]
     row = proof(problem.with_capacity(capacity), Options())
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    # Not getrusage: that counts the parent's memory too, from before the exec.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    memory = int(status["VmHWM"].split()[0]) // 1024
     return {"family": family, "operators": len(problem.graph.operators), **row, "peak_memory_mib": memory}
 
 
@@ -215,7 +226,7 @@ def measure_growth() -> Iterable[dict[str, Any]]:
         for operators in (100, 300, 1000, 3000, 10_000, 30_000, 100_000):
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 row = pool.submit(grow, family, operators // each).result()
-            print(*row.values(), flush=True)
+            show(row)
             yield row
 
 

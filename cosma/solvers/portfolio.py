@@ -20,6 +20,7 @@ _WIDTHS = (1, 10, 100)  # of the beams
 _NO_CUTOFF = 2**63
 _WINDOWS = (72, 216)  # operators in a window
 _WINDOW_STATES = 4_000
+_EXPLAINED = 12  # parts that the reasons name
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,22 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, exported
         f"searched all schedules: {len(parts)} independent parts, {len(answers)} kinds, {states:,} states",
         "exported order is as good as any" if best is exported and best.cost_bytes == bound else "",
         "" if relaxed == bound else "a limit was reached before the search ended",
+        *_explain(parts, chosen),
     )
     lost = best.cost_bytes - bound if relaxed == bound else None
     return Outcome(best, bound, name, tuple(line for line in why if line), states, lost)
+
+
+def _explain(parts: list[Part], answers: list[_Answer]) -> list[str]:
+    """One line a part in which something has to be evicted: its bound, what that rests on, the effort."""
+    lines = [
+        f"operators {p.start} to {p.end - 1}: at least {a.bound:,} B by {a.bound_name}, "
+        f"{'no schedule' if a.cost is None else f'{a.cost:,} B'} found, {a.states:,} states"
+        for p, a in zip(parts, answers, strict=True)
+        if a.bound or a.cost != a.bound
+    ]
+    rest = len(lines) - _EXPLAINED
+    return lines if rest <= 0 else [*lines[:_EXPLAINED], f"and {rest} more parts"]
 
 
 def _other_optima(
