@@ -109,15 +109,15 @@ def test_one_byte_below_the_smallest_peak() -> None:
 
 
 def test_state_limit_gives_the_same_answer_every_time() -> None:
-    problem = at_m_r(GRAPHS["equal sizes everywhere"], 3)
+    problem = at_m_r(tangle(50))
     first, second = (solve_at(problem, state_limit=2000, time_limit_s=600.0) for _ in range(2))
     assert first.plan.to_json() == second.plan.to_json()
     assert (first.states, first.bound_bytes) == (second.states, second.bound_bytes)
 
 
 def test_memory_limit_lowers_the_state_limit() -> None:
-    problem = at_m_r(GRAPHS["equal sizes everywhere"], 3)
+    problem = at_m_r(tangle(50))
     few = solve_at(problem, memory_limit_bytes=100_000, time_limit_s=600.0)
-    many = solve_at(problem, memory_limit_bytes=10_000_000, time_limit_s=600.0)
-    assert (few.status, many.status) == ("feasible", "optimal")
-    assert few.bound_bytes <= many.bound_bytes <= few.non_compulsory_bytes
+    many = solve_at(problem, memory_limit_bytes=2_000_000, time_limit_s=600.0)
+    assert few.states < many.states
+    assert few.bound_bytes <= many.bound_bytes <= many.non_compulsory_bytes

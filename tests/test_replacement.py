@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from cosma.allocate import Block, place
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
-from cosma.solvers import replacement
+from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import BACKENDS, Deadline, Options
 from cosma.solvers.baselines import belady
+from cosma.solvers.packing import proved_unplaceable
 from cosma.solvers.timeline import Timeline
 from tests import oracle
 from tests.strategies import problems, random_problem
@@ -113,9 +114,38 @@ def test_fragmentation_is_cut_off_and_paid_for() -> None:
     problem = fragmenting_problem()
     assert problem.peak_bytes(range(9)) == problem.capacity_bytes
     placed = solve(problem)
-    assert placed.bound_bytes == 0
     assert placed.cost_bytes == least_placed_traffic(file_order(problem)) > 0
+    assert placed.bound_bytes == placed.cost_bytes  # the cuts are proved, so it is the optimum with addresses
     assert not overlaps(placed)
+
+
+def test_fragmentation_is_proved_where_there_is_one_schedule_only() -> None:
+    graph = fragmenting_problem().graph
+    count = len(graph.tensors)
+    links = tuple(Tensor(f"link{v}", 0, "activation" if v < 8 else "output") for v in range(9))
+    operators = tuple(
+        Operator(v.name, "Op", (*v.inputs, *([count + i - 1] if i else [])), (*v.outputs, count + i))
+        for i, v in enumerate(graph.operators)
+    )
+    problem = Problem(Graph("chained", graph.tensors + links, operators), 8)
+    assert problem.graph.has_single_order
+    outcome = portfolio.solve(problem, Options(), Deadline.after(60))
+    best = least_placed_traffic(file_order(fragmenting_problem()))
+    assert outcome.best.cost_bytes == outcome.bound_bytes == outcome.fragmentation_bytes == best > 0
+
+
+def test_schedules_that_fragment_less_are_found() -> None:
+    """Over all schedules the same graph needs no traffic at all, addresses included."""
+    outcome = portfolio.solve(fragmenting_problem(), Options(), Deadline.after(60))
+    assert (outcome.best.cost_bytes, outcome.fragmentation_bytes) == (0, 0)
+
+
+def test_unplaceable_is_proved_only_when_true() -> None:
+    for seed in range(300):
+        rng = random.Random(seed)
+        rows = [(s := rng.randint(0, 5), s + rng.randint(1, 4), rng.randint(0, 4)) for _ in range(rng.randint(1, 7))]
+        proved = proved_unplaceable([Block(*row) for row in rows], 8, 1, Deadline.after(60))
+        assert proved != oracle.can_be_placed(rows, 8)
 
 
 def test_with_no_time_left_there_is_still_a_plan() -> None:

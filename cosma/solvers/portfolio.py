@@ -129,13 +129,15 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, exported
     states = sum(answer.states for answer in answers.values())
     decisive = max(chosen, key=lambda a: a.bound)
     name = decisive.bound_name if best.cost_bytes == bound or decisive.bound else "trivial"
+    lost = best.cost_bytes - bound if relaxed == bound else None
+    if problem.graph.has_single_order and best.bound_bytes > bound:
+        bound, name = best.bound_bytes, "integer programme with address cuts"
     why = (
         f"searched all schedules: {len(parts)} independent parts, {len(answers)} kinds, {states:,} states",
         "exported order is as good as any" if best is exported and best.cost_bytes == bound else "",
-        "" if relaxed == bound else "a limit was reached before the search ended",
+        "" if lost is not None else "a limit was reached before the search ended",
         *_explain(parts, chosen),
     )
-    lost = best.cost_bytes - bound if relaxed == bound else None
     return Outcome(best, bound, name, tuple(line for line in why if line), states, lost)
 
 

@@ -3,6 +3,7 @@
 The ILP knows bytes but no addresses, so its optimum bounds every plan of this schedule. Where its
 residencies do not fit side by side, a small window of steps that cannot be placed is found, one of the
 tensors kept across it must go (a cut), and the ILP is solved again. Until then `online.py` has a plan.
+As long as every cut is proved, the ILP's bound holds for plans with addresses.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from cosma.solvers import compact, compact_ortools, compact_pulp
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.baselines import belady
 from cosma.solvers.online import place_online
+from cosma.solvers.packing import proved_unplaceable
 from cosma.solvers.timeline import Timeline
 
 MAX_ROUNDS = 40
@@ -35,7 +37,8 @@ def solve(timeline: Timeline, options: Options, deadline: Deadline) -> Placed:
 
     At the deadline the best plan so far is returned: Belady's, if need be.
     """
-    bound = timeline.cost(())
+    bound = moved = timeline.cost(())
+    proved = True
     best, _ = _settle(timeline, belady(timeline), deadline)
     cuts: list[frozenset[int]] = []
     for _ in range(MAX_ROUNDS):
@@ -43,8 +46,8 @@ def solve(timeline: Timeline, options: Options, deadline: Deadline) -> Placed:
             break
         ilp = compact.build(timeline, cuts)
         solution = _solve_ilp(ilp, best.evicted, options, deadline)
-        if not cuts:
-            bound += solution.bound_bytes
+        if proved:
+            bound = max(bound, moved + solution.bound_bytes)
         if solution.kept is None:
             break
         evicted = frozenset(g for g, keep in zip(ilp.gaps, solution.kept, strict=True) if not keep)
@@ -54,7 +57,10 @@ def solve(timeline: Timeline, options: Options, deadline: Deadline) -> Placed:
         best = min(best, settled, key=lambda placed: placed.cost_bytes)
         if fits or deadline.passed:
             break
-        cuts.append(_conflict(timeline, evicted, deadline))
+        conflict, blocks = _conflict(timeline, evicted, deadline)
+        cuts.append(conflict)
+        problem = timeline.problem
+        proved = proved and proved_unplaceable(blocks, problem.capacity_bytes, problem.alignment_bytes, deadline)
     return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes))
 
 
@@ -91,8 +97,12 @@ def _workspaces(timeline: Timeline) -> list[Block]:
     return [Block(t, t + 1, mode.workspace_bytes) for t, mode in modes if mode.workspace_bytes > 0]
 
 
-def _conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> frozenset[int]:
-    """A small set of kept gaps that were not placed together; never empty. Larger when time runs out."""
+def _conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[frozenset[int], list[Block]]:
+    """A small set of kept gaps that were not placed together, never empty; larger when time runs out.
+
+    Also the blocks that they alone make in the window where that failed: whoever keeps the set has
+    to place at least these.
+    """
     workspaces = _workspaces(timeline)
     blocks = _blocks(timeline, evicted) + workspaces
 
@@ -114,15 +124,20 @@ def _conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -
             break
         if not _window_fits(timeline, _blocks(timeline, gone) + workspaces, start, end):
             needed = without
-    return frozenset(needed)
+    gone = evicted | (frozenset(kept) - frozenset(needed))
+    return frozenset(needed), _clip(_blocks(timeline, gone) + workspaces, start, end)
 
 
 def _window_fits(timeline: Timeline, blocks: Sequence[Block], start: int, end: int) -> bool:
     problem = timeline.problem
-    inside = [
-        Block(max(b.start, start), min(b.end, end), b.size_bytes) for b in blocks if b.start < end and b.end > start
-    ]
+    inside = _clip(blocks, start, end)
     return place(inside, problem.capacity_bytes, problem.alignment_bytes, node_limit=_SHRINK_NODES) is not None
+
+
+def _clip(blocks: Sequence[Block], start: int, end: int) -> list[Block]:
+    """What the blocks are within steps [start, end)."""
+    inside = (b for b in blocks if b.start < end and b.end > start)
+    return [Block(max(b.start, start), min(b.end, end), b.size_bytes) for b in inside]
 
 
 def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
