@@ -76,7 +76,8 @@ def _best_of(problem: Problem, options: Options, deadline: Deadline, best: Place
     which = "the order so far"
     candidates = [("depth-first order", depth_first(problem.graph))]
     if len(problem.graph.operators) <= _LARGEST_SPACE:
-        peak = smallest_peak(whole(problem), _PEAK_STATES, deadline.share(0.3))
+        space = whole(problem)
+        peak = smallest_peak(space, min(_PEAK_STATES, _state_limit(space, options)), deadline.share(0.3))
         candidates += [("order of smallest peak", peak.order)] if peak.order is not None else []
     for name, order in candidates:
         if not deadline.passed:
@@ -162,7 +163,8 @@ def _other_optima(
         for p in parts:
             space = p.space(problem)
             to_come = Potentials(space).to_come
-            found = best_first(space, to_come, _NO_CUTOFF, options.state_limit, deadline, variant=variant)
+            limit = _state_limit(space, options)
+            found = best_first(space, to_come, _NO_CUTOFF, limit, deadline, variant=variant)
             if found.order is None:
                 return best
             order += [space.operators[v] for v in found.order]
@@ -213,7 +215,8 @@ def _solve_part(space: Space, options: Options, deadline: Deadline) -> _Answer:
     exported = tuple(range(len(space.operators)))
     if _fits(space, exported):
         return _Answer(exported, 0, 0, "nothing to evict", 0)
-    peak = smallest_peak(space, _PEAK_STATES, deadline, peak_bound(space))
+    limit = _state_limit(space, options)
+    peak = smallest_peak(space, min(_PEAK_STATES, limit), deadline, peak_bound(space))
     if peak.order is not None and peak.cost <= space.capacity:
         return _Answer(peak.order, 0, 0, "nothing to evict", peak.states)
     potentials = Potentials(space)
@@ -227,7 +230,7 @@ def _solve_part(space: Space, options: Options, deadline: Deadline) -> _Answer:
         if best.cost == floor:
             return _Answer(best.order or exported, best.cost, floor, "forced residency", states)
         if width == _WIDTHS[0]:
-            exact = best_first(space, potentials.to_come, best.cost, _state_limit(space, options), deadline)
+            exact = best_first(space, potentials.to_come, best.cost, limit, deadline)
             states += exact.states
             if exact.complete:
                 best = exact if exact.order is not None else best

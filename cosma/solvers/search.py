@@ -35,19 +35,22 @@ class Found:
     complete: bool
 
 
+# How a state was reached: the operators run last, and what was before. It outlives the state, so it holds none.
+_Trail = tuple[tuple[int, ...], "_Trail | None"]
+
+
 class _Node(NamedTuple):
     state: State
     cost: int
-    parent: "_Node | None"
-    ran: tuple[int, ...]  # operators since the parent
+    trail: _Trail
 
 
 def _order(node: _Node) -> tuple[int, ...]:
     pieces = []
-    at: _Node | None = node
+    at: _Trail | None = node.trail
     while at is not None:
-        pieces.append(at.ran)
-        at = at.parent
+        piece, at = at
+        pieces.append(piece)
     return tuple(v for piece in reversed(pieces) for v in piece)
 
 
@@ -69,7 +72,7 @@ def best_first(
     least sum still open is then the bound. `variant` breaks ties differently: another optimum, maybe.
     """
     search = _BestFirst(space, to_come, cutoff, state_limit, deadline, rules, variant)
-    search.add(*_first(space, rules))
+    search.add(_first(space, rules))
     while search.heap:
         bound, _, _, node = heappop(search.heap)
         if node.state.executed == space.everything:
@@ -79,12 +82,12 @@ def best_first(
     return Found(None, cutoff, cutoff, search.states, True)
 
 
-def _first(space: Space, rules: Rules) -> tuple[State, int, None, tuple[int, ...]]:
+def _first(space: Space, rules: Rules) -> _Node:
     path: list[int] = []
     state = space.start()
     if rules.finish:
         state = space.free_moves(state, path)
-    return state, 0, None, tuple(path)
+    return _Node(state, 0, (tuple(path), None))
 
 
 class _BestFirst:
@@ -106,14 +109,16 @@ class _BestFirst:
         self.seen: dict[int, list[tuple[int, tuple[int, int]]]] = {}
         self.states = 0  # generated, whether kept or not: what a state limit counts
 
-    def add(self, state: State, cost: int, parent: _Node | None, ran: tuple[int, ...]) -> None:
+    def add(self, node: _Node) -> None:
+        """Keep a state, unless it is useless."""
         self.states += 1
+        state, cost, _ = node
         total = cost + self.to_come(state)
         if total >= self.cutoff or self._is_useless(state, cost):
             return
         # Of equal sums the one with more operators executed first: it is closer to an end.
         tie = (-state.executed.bit_count(), state.live, -state.live)[self.variant]
-        heappush(self.heap, (total, tie, self.states, _Node(state, cost, parent, ran)))
+        heappush(self.heap, (total, tie, self.states, node))
 
     def _is_useless(self, state: State, cost: int) -> bool:
         held = (state.resident, state.hosted)
@@ -136,7 +141,7 @@ class _BestFirst:
                     after = space.run(state, v)
                     if rules.finish:
                         after = space.free_moves(after, path)
-                    self.add(after, node.cost + cost, node, tuple(path))
+                    self.add(_Node(after, node.cost + cost, (tuple(path), node.trail)))
                     if self.states >= self.state_limit:
                         return False
                     if self.states % _LOOK_AT_CLOCK == 0 and self.deadline.passed:
@@ -155,8 +160,8 @@ def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadli
     rules = ALL_RULES
     count = len(space.operators)
     layers: list[dict[tuple[int, int, int], _Node]] = [{} for _ in range(count + 1)]
-    state, cost, parent, ran = _first(space, rules)
-    layers[state.executed.bit_count()][state[:3]] = _Node(state, cost, parent, ran)
+    first = _first(space, rules)
+    layers[first.state.executed.bit_count()][first.state[:3]] = first
     states = 0
     for k in range(count):
         layer, layers[k] = layers[k], {}
@@ -171,7 +176,7 @@ def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadli
                     there = layers[after.executed.bit_count()]
                     known = there.get(after[:3])
                     if known is None or node.cost + cost < known.cost:
-                        there[after[:3]] = _Node(after, node.cost + cost, node, tuple(path))
+                        there[after[:3]] = _Node(after, node.cost + cost, (tuple(path), node.trail))
     if not layers[count]:
         return None
     best = min(layers[count].values(), key=lambda n: n.cost)
@@ -193,7 +198,7 @@ def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int
     path: list[int] = []
     floor = max(floor, space.start().live)
     state = space.free_moves(space.start(), path, floor)
-    node = _Node(state, floor, None, tuple(path))
+    node = _Node(state, floor, (tuple(path), None))
     heap = [(floor, -state.executed.bit_count(), 0, node)]
     seen: dict[int, int] = {state.executed: floor}
     states = 0
@@ -210,6 +215,6 @@ def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int
             states += 1
             if seen.get(after.executed, higher + 1) > higher:
                 seen[after.executed] = higher
-                entry = _Node(after, higher, node, tuple(path))
+                entry = _Node(after, higher, (tuple(path), node.trail))
                 heappush(heap, (higher, -after.executed.bit_count(), states, entry))
     raise AssertionError("a validated graph always has a schedule")

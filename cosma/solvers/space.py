@@ -17,6 +17,7 @@ from typing import NamedTuple
 from cosma.problem import Problem
 
 MAX_FINISH = 64  # operators that one free move may run
+_MOST_EFFECTS = 20_000  # remembered effects of such moves; a bound on memory
 MAX_EVICTION_STEPS = 200_000  # of the enumeration of eviction sets before one operator
 
 
@@ -227,6 +228,8 @@ class Space:
                 needed = -1  # more than anything has resident
             left = [a for a in bits(made) if self.readers[a] & ~todo]
             known = needed & ~made, sum(self.sizes[a] for a in left), sum(self.eviction[a] for a in left)
+            if len(self._effects) == _MOST_EFFECTS:
+                self._effects.clear()
             self._effects[todo] = known
         return known
 
