@@ -93,8 +93,6 @@ def test_shape_and_padding_arithmetic_is_folded(tmp_path: Path) -> None:
         node("MaxPool", "padded", "y", kernel_shape=[1, 1]),
     ]  # fmt: skip
     consts = [i("two", 2), i("four", 4), i("k", 4, 4), i("shape", 3, 2), i("flat", -1)]
-    consts[1] = i("four", 4)
-    consts[0] = i("two", 2)
     proto = model(nodes, [value("x", (1, 1, 7, 5))], [value("y", None)], consts, opset=13)
     # pads0 has 4 zeros and 2 values; the arithmetic gives eight pads only for a matching layout.
     del proto.graph.node[4:9]

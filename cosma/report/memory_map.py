@@ -10,7 +10,6 @@ from matplotlib.patches import Patch, Rectangle
 
 from cosma.plan import Plan, Residency
 
-FORMATS = ("png", "svg", "pdf")
 _COLOURS = {"input": "#8da0cb", "weight": "#b3b3b3", "activation": "#66c2a5", "output": "#ffd92f"}
 _EVICTED = "#e34a33"
 _UNITS = ((2**20, "MiB"), (2**10, "KiB"), (1, "B"))

@@ -10,7 +10,6 @@ from cosma.problem import Shortage
 Backend = Literal["cp-sat", "highs", "cbc"]
 BACKENDS: tuple[Backend, ...] = ("cp-sat", "highs", "cbc")
 SolverName = Literal["auto", "cp-sat", "highs", "cbc"]
-SOLVERS: tuple[SolverName, ...] = ("auto", *BACKENDS)
 
 
 @dataclass(frozen=True, slots=True)

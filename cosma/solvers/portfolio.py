@@ -63,7 +63,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
 
 
 def _try_orders(problem: Problem, options: Options, deadline: Deadline, best: Placed) -> Outcome:
-    """The integer programme on the exported order and on one of small peak."""
+    """The integer programme on three orders: exported, depth first, smallest peak."""
     if problem.graph.has_single_order:
         return Outcome(best, best.bound_bytes, "integer programme", ("the graph allows one schedule only",), 0)
     best, which = _best_of(problem, options, deadline, best)
@@ -72,7 +72,7 @@ def _try_orders(problem: Problem, options: Options, deadline: Deadline, best: Pl
 
 
 def _best_of(problem: Problem, options: Options, deadline: Deadline, best: Placed) -> tuple[Placed, str]:
-    """The best of a plan and those of two more orders, smallest peak and depth first, and which it is."""
+    """The best of a plan and those of two more orders, depth first and smallest peak, and which it is."""
     which = "the order so far"
     candidates = [("depth-first order", depth_first(problem.graph))]
     if len(problem.graph.operators) <= _LARGEST_SPACE:
