@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cosma.units import align_up
+
 NODE_LIMIT = 20_000
 
 
@@ -46,6 +48,31 @@ def place(
     return None
 
 
+def best_fit(blocks: Sequence[Block], alignment_bytes: int, order: Sequence[int]) -> tuple[int, ...]:
+    """One aligned offset (bytes) a block, placed in this order, each into the tightest gap where it fits.
+
+    Only blocks that overlap in time are in each other's way; without a gap a block goes on top of them.
+    """
+    offsets = [0] * len(blocks)
+    placed: list[int] = []
+    for i in order:
+        block, size = blocks[i], align_up(blocks[i].size_bytes, alignment_bytes)
+        if not size:
+            continue
+        others = (j for j in placed if blocks[j].start < block.end and block.start < blocks[j].end)
+        best: tuple[int, int] | None = None
+        top = 0
+        for low, high in sorted(
+            (offsets[j], offsets[j] + align_up(blocks[j].size_bytes, alignment_bytes)) for j in others
+        ):
+            if low - top >= size and (best is None or low - top < best[0]):
+                best = (low - top, top)
+            top = max(top, high)
+        offsets[i] = top if best is None else best[1]
+        placed.append(i)
+    return tuple(offsets)
+
+
 def peak_live_bytes(blocks: Sequence[Block]) -> int:
     """The most bytes that are resident at one time: no placement needs less."""
     events = sorted([(b.start, b.size_bytes) for b in blocks] + [(b.end, -b.size_bytes) for b in blocks])
@@ -68,24 +95,6 @@ def _attempts(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> It
     yield from _omnimalloc(rows, capacity, seconds, node_limit)
 
 
-def _best_fit(rows: _Rows) -> list[int]:
-    """Largest first, each into the tightest gap among the blocks that overlap it in time."""
-    offsets = [0] * len(rows)
-    placed: list[int] = []
-    for i in sorted(range(len(rows)), key=lambda i: (-rows[i][2], rows[i][0], i)):
-        start, end, size = rows[i]
-        taken = sorted((offsets[j], offsets[j] + rows[j][2]) for j in placed if rows[j][0] < end and start < rows[j][1])
-        best: tuple[int, int] | None = None
-        top = 0
-        for low, high in taken:
-            if low - top >= size and (best is None or low - top < best[0]):
-                best = (low - top, top)
-            top = max(top, high)
-        offsets[i] = top if best is None else best[1]
-        placed.append(i)
-    return offsets
-
-
 def _omnimalloc(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> Iterator[list[int]]:
     try:
         # The public allocators minimise the peak under a wall-clock limit. Underneath lies what is
@@ -94,7 +103,8 @@ def _omnimalloc(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> 
         from omnimalloc._cpp import Partition, try_solve_many
         from omnimalloc.allocators.supermalloc import DEFAULT_HEURISTICS
     except ImportError:  # no build for this platform, or another layout of its internals
-        yield _best_fit(rows)
+        largest_first = sorted(range(len(rows)), key=lambda i: (-rows[i][2], rows[i][0], i))
+        yield list(best_fit([Block(*row) for row in rows], 1, largest_first))
         return
     allocations = [Allocation(i, size, start, end) for i, (start, end, size) in enumerate(rows)]
     yield _in_order(allocate(allocations, "omni"))

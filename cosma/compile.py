@@ -8,12 +8,12 @@ from cosma.frontend.lower import DType
 from cosma.frontend.onnx_ import Imported, load
 from cosma.fusion import Fusion, fuse
 from cosma.hardware import Hardware
-from cosma.plan import SCHEMA_VERSION, Claims, Plan, Source, Step, derive_moves
+from cosma.plan import Source
 from cosma.problem import Problem
-from cosma.solvers import portfolio
+from cosma.solvers import registry
 from cosma.solvers.base import Deadline, Options, Result
-from cosma.solvers.baselines import belady
-from cosma.solvers.portfolio import Outcome
+from cosma.solvers.eviction import belady
+from cosma.solvers.outcome import to_plan
 from cosma.solvers.timeline import Timeline
 from cosma.verify import require_valid
 
@@ -53,17 +53,22 @@ def prepare(model: str | Path, hardware: Hardware, settings: Settings) -> Prepar
 def solve(prepared: Prepared, hardware: Hardware, options: Options) -> Result:
     """Schedule, allocate and replace; the plan in the result has passed the verifier.
 
-    Raises VerificationError if a solver's plan does not replay: a defect of the solver, never shown as a plan.
+    Raises InputError for a solver that is not there, and VerificationError if a solver's plan does not
+    replay: a defect of the solver, never shown as a plan.
     """
     problem = prepared.problem
+    solver = registry.find(options)
     deadline = Deadline.after(options.time_limit_s)
     shortage = problem.shortage()
     if shortage is not None:
         return Result("infeasible", options.solver, shortage=shortage, why=("the largest working set does not fit",))
-    exported = Timeline.of(problem, range(len(problem.graph.operators)))
-    outcome = portfolio.solve(problem, options, deadline)
-    plan = write(prepared, hardware, options, outcome)
+    outcome = solver(problem, options, deadline)
+    if outcome.best is None:
+        return Result("infeasible", options.solver, states=outcome.states, size=outcome.size, why=outcome.why)
+    generator = f"cosma {cosma.__version__}"
+    plan = to_plan(outcome.best, outcome.bound_bytes, prepared.source, hardware.name, options.solver, generator)
     require_valid(plan, problem)
+    exported = Timeline.of(problem, range(len(problem.graph.operators)))
     return Result(
         status=plan.claims.status,
         solver=options.solver,
@@ -74,31 +79,7 @@ def solve(prepared: Prepared, hardware: Hardware, options: Options) -> Result:
         belady_bytes=exported.cost(belady(exported)),
         fragmentation_bytes=outcome.fragmentation_bytes,
         states=outcome.states,
+        size=outcome.size,
+        first_s=outcome.first_s,
         why=outcome.why,
-    )
-
-
-def write(prepared: Prepared, hardware: Hardware, options: Options, outcome: Outcome) -> Plan:
-    """The plan that a solver's outcome stands for, with its claims; not yet verified."""
-    problem, best = prepared.problem, outcome.best
-    timeline = best.timeline
-    residencies = timeline.residencies(best.evicted, best.offsets)
-    return Plan(
-        schema_version=SCHEMA_VERSION,
-        generator=f"cosma {cosma.__version__}",
-        source=prepared.source,
-        hardware=hardware.name,
-        capacity_bytes=problem.capacity_bytes,
-        alignment_bytes=problem.alignment_bytes,
-        solver=options.solver,
-        claims=Claims(
-            status="optimal" if best.cost_bytes == outcome.bound_bytes else "feasible",
-            compulsory_bytes=problem.compulsory_bytes,
-            non_compulsory_bytes=best.cost_bytes,
-            bound_bytes=outcome.bound_bytes,
-            peak_use_bytes=max((r.offset_bytes + r.size_bytes for r in residencies), default=0),
-        ),
-        order=tuple(Step(problem.graph.operators[v].name, timeline.modes[v]) for v in timeline.order),
-        residencies=residencies,
-        moves=derive_moves(problem, residencies),
     )

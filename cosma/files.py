@@ -17,6 +17,13 @@ def check_writable(path: Path) -> None:
         raise InputError(f"cannot write {path}: permission denied; choose another place")
 
 
+def check_suffix(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
+    """Raise InputError for a file that has none of these suffixes."""
+    if path.suffix not in suffixes:
+        which = f"a {path.suffix} file" if path.suffix else "a file without suffix"
+        raise InputError(f"{option} {path}: cannot write {which}; use {', '.join(suffixes[:-1])} or {suffixes[-1]}")
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that at every moment it holds either its old content or all of the new one."""
     check_writable(path)

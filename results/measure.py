@@ -23,13 +23,14 @@ import synthetic
 
 from cosma import __version__
 from cosma.allocate import Block, place
-from cosma.compile import Prepared, Settings, prepare, write
+from cosma.compile import Prepared, Settings, prepare
 from cosma.frontend.onnx_ import load
 from cosma.fusion import fuse
 from cosma.hardware import Hardware
 from cosma.problem import Problem
 from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import Deadline, Options
+from cosma.solvers.outcome import to_plan
 from cosma.solvers.search import smallest_peak
 from cosma.solvers.space import whole
 from cosma.solvers.timeline import Timeline
@@ -125,7 +126,7 @@ def measure_phases_of(path: Path) -> dict[str, Any]:
     best = outcome.best
     blocks = [Block(s, e, problem.sizes[a]) for a, s, e in best.timeline.intervals(best.evicted)]
     place_ms, _ = timed(lambda: place(blocks, problem.capacity_bytes))
-    plan = write(prepared, Hardware("any", problem.capacity_bytes), Options(), outcome)
+    plan = to_plan(best, outcome.bound_bytes, prepared.source, "any", "auto", "")
     verify_ms, _ = timed(lambda: require_valid(plan, problem))
     write_ms, _ = timed(plan.to_json)
     times = {
@@ -152,7 +153,7 @@ def proof(problem: Problem, options: Options) -> dict[str, Any]:
     """Solve with the portfolio and, for comparison, the compact programme on the exported order alone."""
     start = time.perf_counter()
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
-    compact = replacement.solve(exported, options, Deadline.after(60))
+    compact = replacement.solve(exported, "cp-sat", Deadline.after(60))
     compact_s = time.perf_counter() - start
     start = time.perf_counter()
     outcome = portfolio.solve(problem, options, Deadline.after(options.time_limit_s))

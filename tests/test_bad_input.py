@@ -115,7 +115,7 @@ ARGUMENTS_REFUSED: dict[str, tuple[list[str], str]] = {
     "absurd capacity": (["--scratchpad", "1e300 B"], "does not fit in 63 bits"),
     "unknown dtype": (["--scratchpad", "1MiB", "--dtype", "int7"], "'int7' is not one of"),
     "unknown fusion": (["--scratchpad", "1MiB", "--fusion", "all"], "'all' is not one of"),
-    "unknown solver": (["--scratchpad", "1MiB", "--solver", "magic"], "'magic' is not one of"),
+    "unknown solver": (["--scratchpad", "1MiB", "--solver", "magic"], "--solver 'magic': no such solver; use one of auto,"),
     "negative time": (["--scratchpad", "1MiB", "--time-limit", "-1"], "not in the range"),
     "time that is not a number": (["--scratchpad", "1MiB", "--time-limit", "nan"], "nan is no number of seconds"),
     "malformed dim": (["--scratchpad", "1MiB", "--dim", "batch"], "is not NAME=N"),

@@ -91,7 +91,7 @@ def test_a_verified_plan_or_a_clear_infeasible(name: str, extra: int) -> None:
     assert (result.status == "infeasible") == (problem.capacity_bytes < problem.working_set_bytes)
 
 
-@pytest.mark.parametrize("solver", ["auto", "cp-sat", "highs", "cbc"])
+@pytest.mark.parametrize("solver", ["auto", "divide", "joint", "paper", "paper-peak:cbc", "compact", "compact:highs"])
 def test_no_time_at_all(solver: str) -> None:
     for name in ("hundreds of parallel chains", "equal sizes everywhere", "a ladder", "a tangle"):
         assert solve_at(at_m_r(GRAPHS[name]), solver=solver, time_limit_s=0.0).plan is not None

@@ -57,7 +57,9 @@ def test_json_object(run, tmp_path: Path) -> None:
     assert run(*SPILLING, "--json").json["plan"] is None
 
 
-@pytest.mark.parametrize("solver", ["auto", "cp-sat", "highs", "cbc"])
+@pytest.mark.parametrize(
+    "solver", ["auto", "divide", "joint", "compact", "compact:highs", "compact:cbc", "compact:mathopt-scip"]
+)
 def test_solvers(run, solver: str) -> None:
     result = run(*SPILLING, "--json", "--solver", solver).json
     assert (result["solver"], result["non_compulsory_bytes"]) == (solver, 802816)

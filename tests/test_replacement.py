@@ -10,8 +10,9 @@ from cosma.allocate import Block, place
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
 from cosma.solvers import portfolio, replacement
-from cosma.solvers.base import BACKENDS, Deadline, Options
-from cosma.solvers.baselines import belady
+from cosma.solvers.backends import BUNDLED
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.eviction import belady
 from cosma.solvers.packing import proved_unplaceable
 from cosma.solvers.timeline import Timeline
 from tests import oracle
@@ -23,7 +24,7 @@ def file_order(problem: Problem) -> Timeline:
 
 
 def solve(problem: Problem, backend: str = "cp-sat") -> replacement.Placed:
-    return replacement.solve(file_order(problem), Options(backend), Deadline.after(60))
+    return replacement.solve(file_order(problem), backend, Deadline.after(60))
 
 
 def overlaps(placed: replacement.Placed) -> bool:
@@ -45,7 +46,7 @@ def test_bound_is_the_optimum_of_the_order_without_addresses(problem: Problem) -
     assert not overlaps(placed)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BUNDLED)
 def test_backends_agree(backend: str) -> None:
     for seed in range(40):
         problem = random_problem(seed)
@@ -151,7 +152,7 @@ def test_unplaceable_is_proved_only_when_true() -> None:
 def test_with_no_time_left_there_is_still_a_plan() -> None:
     for seed in range(100):
         problem = random_problem(seed)
-        placed = replacement.solve(file_order(problem), Options(), Deadline.after(0))
+        placed = replacement.solve(file_order(problem), "cp-sat", Deadline.after(0))
         assert not overlaps(placed)
         assert placed.cost_bytes >= solve(problem).bound_bytes >= placed.bound_bytes
 

@@ -11,10 +11,12 @@ from cosma.problem import Problem
 from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.bounds import Potentials, peak_bound
-from cosma.solvers.parts import split, windows
+from cosma.solvers.orders import depth_first
+from cosma.solvers.parts import split
 from cosma.solvers.search import beam, best_first, smallest_peak
 from cosma.solvers.space import Rules, Space, bits, part, whole
 from cosma.solvers.timeline import Timeline
+from cosma.solvers.windows import windows
 from tests import oracle
 from tests.strategies import problems, random_problem
 
@@ -74,7 +76,7 @@ def agree(problem: Problem) -> None:
             assert sorted(found.order) == list(range(len(space.operators)))
             # The order is as good as claimed: the integer programme on it alone says the same.
             timeline = Timeline.of(problem, [space.operators[v] for v in found.order])
-            assert replacement.solve(timeline, Options(), FOREVER).bound_bytes == best
+            assert replacement.solve(timeline, "cp-sat", FOREVER).bound_bytes == best
     for variant in (1, 2):
         assert best_first(space, nothing, BIG, NO_LIMIT, FOREVER, variant=variant).cost == best
 
@@ -109,7 +111,7 @@ def test_search_programme_over_every_order_and_brute_force_agree(block: int) -> 
         best = oracle.least_traffic(problem)
         assert best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER).cost == best
         orders = oracle.topological_orders(problem)
-        assert min(replacement.solve(Timeline.of(problem, o), Options(), FOREVER).bound_bytes for o in orders) == best
+        assert min(replacement.solve(Timeline.of(problem, o), "cp-sat", FOREVER).bound_bytes for o in orders) == best
 
 
 @settings(max_examples=150, deadline=None)
@@ -233,7 +235,7 @@ def test_windows_add_up_to_a_lower_bound() -> None:
         best = oracle.least_traffic(problem)
         orders = itertools.islice(oracle.topological_orders(problem), 3)
         for order, length in itertools.product(orders, (2, 3, 5)):
-            spaces = [part(problem, piece, ()) for piece in windows(order, length)]
+            spaces = [part(problem, piece, ()) for piece in windows(order, length, length)]
             total = sum(best_first(s, nothing, BIG, NO_LIMIT, FOREVER).cost for s in spaces)
             assert total <= best, (seed, order, length)
             positive += total > 0
@@ -282,7 +284,7 @@ def test_relabelling_changes_nothing() -> None:
 def test_depth_first_is_a_topological_order() -> None:
     for seed in range(100):
         graph = random_problem(seed).graph
-        order = portfolio.depth_first(graph)
+        order = depth_first(graph)
         assert sorted(order) == list(range(len(graph.operators)))
         place = {v: t for t, v in enumerate(order)}
         assert all(place[p] < place[v] for v in order for p in graph.predecessors[v])

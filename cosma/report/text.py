@@ -1,7 +1,7 @@
 """Results, problems and specs as text for a terminal."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -9,7 +9,8 @@ from rich.table import Table
 from cosma.compile import Prepared
 from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Problem, Shortage
-from cosma.solvers.base import Result
+from cosma.solvers.base import Result, Size
+from cosma.solvers.registry import Entry
 from cosma.units import align_up, format_bytes
 
 SHOWN = 10  # rows of a listing that is cut short
@@ -39,6 +40,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
     scratchpad = f"{format_bytes(hardware.capacity_bytes)} scratchpad, aligned to {hardware.alignment_bytes} B"
     total = claims.compulsory_bytes + claims.non_compulsory_bytes
     proved = f" (proved: {result.bound_name})" if result.status == "optimal" else ""
+    size = [] if result.size is None else [("programme", _describe_size(result.size))]
     return [
         ("model", _describe_model(prepared)),
         ("hardware", f"{hardware.name}: {scratchpad}"),
@@ -49,6 +51,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("lower bound", f"{both(claims.bound_bytes)} non-compulsory, over all schedules"),
         ("gap", f"{100 * (result.gap or 0):.1f} %"),
         ("status", f"{result.status}{proved}: {result.why[0]}"),
+        *size,
         ("Belady", _describe_belady(result)),
         ("fragmentation", _describe_fragmentation(result)),
         ("peak use", f"{both(claims.peak_use_bytes)}, {used:.1f} % of the scratchpad"),
@@ -70,6 +73,18 @@ def _describe_model(prepared: Prepared) -> str:
 def _describe_budget(problem: Problem) -> str:
     peak = problem.peak_bytes(range(len(problem.graph.operators)))
     return f"{both(problem.capacity_bytes)}; M_R {both(problem.working_set_bytes)}; peak in exported order {both(peak)}"
+
+
+def _describe_size(size: Size) -> str:
+    root = "" if size.root_bound is None else f"; root bound {size.root_bound:,.0f} B"
+    return f"{size.rows:,} rows, {size.columns:,} columns, {size.terms:,} terms{root}"
+
+
+def print_failure(console: Console, prepared: Prepared, result: Result) -> None:
+    """Why a method has no plan although the working sets fit."""
+    console.print(f"{_describe_model(prepared)}", highlight=False)
+    print_rows(console, [("status", f"infeasible for {result.solver}"), *(("why", line) for line in result.why)])
+    print_rows(console, [("would help", "another solver, e.g. --solver auto; a plan exists at this capacity")])
 
 
 def _describe_belady(result: Result) -> str:
@@ -201,6 +216,19 @@ def print_specs(console: Console, specs: list[Hardware]) -> None:
         table.add_row(spec.name, *cells)
     console.print(table)
     console.print("~ second-hand   ? unconfirmed   sources: cosma specs --json", highlight=False)
+
+
+def print_solvers(console: Console, solvers: Mapping[str, Entry]) -> None:
+    """The solvers, and below what may follow the colon, each list once."""
+    table = Table(box=None)
+    table.add_column("solver", no_wrap=True)
+    table.add_column("what it does", overflow="fold")
+    for name, entry in solvers.items():
+        table.add_row(name + (":…" if entry.inner else ""), entry.what)
+    console.print(table)
+    for inner in dict.fromkeys(entry.inner for entry in solvers.values() if entry.inner):
+        names = ", ".join(name for name, entry in solvers.items() if entry.inner == inner)
+        console.print(f"after the colon of {names}: {', '.join(inner)}; the first is the default", highlight=False)
 
 
 def inspection(prepared: Prepared) -> dict[str, object]:

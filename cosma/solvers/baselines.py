@@ -1,37 +1,67 @@
-"""What others do: Belady's rule on a fixed schedule (bytes only, addresses left out)."""
+"""What others do: TensorFlow Lite's arena over {exported, smallest peak} x {Belady, greedy ILP}; plain best fit.
 
-from heapq import heappop, heappush
+None of these looks at schedule, addresses and replacement together. Where the arena does not fit into the
+scratchpad there is no plan, and so no traffic to report.
+"""
 
+from collections.abc import Callable
+
+from cosma.allocate import Block, best_fit
+from cosma.problem import Problem
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.eviction import TooManySumsError, belady, least_bytes
+from cosma.solvers.orders import order_of_smallest_peak
+from cosma.solvers.outcome import Outcome, Placed
 from cosma.solvers.timeline import Timeline
 
 
-def belady(timeline: Timeline) -> frozenset[int]:
-    """Gaps evicted by Belady's rule: whenever a step lacks room, evict the furthest next use first.
+def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
+    """The baseline that the options name. Requires capacity >= M_R."""
+    schedule, rule, arena = BASELINES[options.name]
+    order: tuple[int, ...] | None = tuple(range(len(problem.graph.operators)))
+    if schedule == "peak":
+        order = order_of_smallest_peak(problem, options, deadline)
+    if order is None:
+        return Outcome(None, 0, "trivial", ("the order of smallest peak was not found within the limits",))
+    timeline = Timeline.of(problem, order)
+    try:
+        evicted = rule(timeline)
+    except TooManySumsError as error:
+        return Outcome(None, 0, "trivial", (str(error),))
+    blocks = timeline.blocks(evicted)
+    offsets = best_fit(blocks, problem.alignment_bytes, arena(blocks, len(order)))
+    top = max((o + b.size_bytes for o, b in zip(offsets, blocks, strict=True)), default=0)
+    if top > problem.capacity_bytes:
+        why = f"the arena needs {top:,} B, the scratchpad has {problem.capacity_bytes:,} B: fragmentation"
+        return Outcome(None, 0, "trivial", (why,))
+    count = len(timeline.intervals(evicted))
+    best = Placed(timeline, evicted, offsets[:count], timeline.cost(evicted), 0)
+    return Outcome(best, 0, "trivial", ("a fixed rule, no search",), first_s=deadline.elapsed_s)
 
-    Optimal for equal sizes and costs; not for tensors, which differ in both. Requires capacity >= M_R.
-    Source: L. A. Belady, IBM Systems Journal 5(2), 1966; tensors without a later use are freed first.
+
+def arena_order(blocks: list[Block], steps: int) -> list[int]:
+    """The order in which TensorFlow Lite's arena places blocks: whole-horizon ones first, then by size descending.
+
+    Equal sizes by first use. Each goes into the tightest gap among those placed that it meets in time.
+    Source: tensorflow/lite/arena_planner.cc (CreateTensorAllocationVector) and simple_memory_arena.cc (Allocate).
     """
-    sizes = timeline.problem.sizes
-    opening: dict[int, list[int]] = {}
-    for g, gap in enumerate(timeline.gaps):
-        if gap.second - gap.first > 1:
-            opening.setdefault(gap.first, []).append(g)
-    evicted: set[int] = set()
-    waiting: list[tuple[int, int, int]] = []  # (-next use, -size, gap): the heap's top is evicted first
-    open_until: dict[int, list[int]] = {}
-    live = 0
-    for t, room in enumerate(timeline.room):
-        for g in open_until.pop(t, []):
-            if g not in evicted:
-                live -= sizes[timeline.gaps[g].tensor]
-        while live > room:
-            second, _, g = heappop(waiting)
-            if -second > t:
-                evicted.add(g)
-                live -= sizes[timeline.gaps[g].tensor]
-        for g in opening.get(t, []):
-            gap = timeline.gaps[g]
-            live += sizes[gap.tensor]
-            open_until.setdefault(gap.second, []).append(g)
-            heappush(waiting, (-gap.second, -sizes[gap.tensor], g))
-    return frozenset(evicted)
+    whole = [b.start == 0 and b.end == steps for b in blocks]
+    return sorted(
+        range(len(blocks)), key=lambda i: (0, i) if whole[i] else (1, -blocks[i].size_bytes, blocks[i].start, i)
+    )
+
+
+def _as_they_come(blocks: list[Block], _: int) -> list[int]:
+    """What an allocator without foresight does: place blocks when they are first needed."""
+    return sorted(range(len(blocks)), key=lambda i: (blocks[i].start, i))
+
+
+# name -> (schedule, replacement, order of placement)
+_Baseline = tuple[str, Callable[[Timeline], frozenset[int]], Callable[[list[Block], int], list[int]]]
+BASELINES: dict[str, _Baseline] = {
+    "tflite-exported-belady": ("exported", belady, arena_order),
+    "tflite-exported-greedy": ("exported", least_bytes, arena_order),
+    "tflite-peak-belady": ("peak", belady, arena_order),
+    "tflite-peak-greedy": ("peak", least_bytes, arena_order),
+    "best-fit": ("exported", belady, _as_they_come),
+}

@@ -1,4 +1,4 @@
-"""The compact ILP of optimal replacement under a fixed schedule, as plain data.
+"""The compact ILP of optimal replacement under a fixed schedule.
 
 One binary a gap that some step is short of room for: keep the tensor (1) or evict it (0).
 
@@ -8,74 +8,57 @@ One binary a gap that some step is short of room for: keep the tensor (1) or evi
                 for each cut K (gaps that cannot be placed together)   sum keep over K <= |K| - 1
 
 The COSMA paper's time-indexed formulation needs a binary for each tensor and timestep; see
-problem.md, fact (a). `compact_ortools.py` and `compact_pulp.py` state it to the solvers.
+problem.md, fact (a).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import gcd
 
+from cosma.solvers.base import Deadline
+from cosma.solvers.milp import Model
 from cosma.solvers.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class CompactILP:
-    """Indices below are positions in `gaps`; byte quantities are divided by `unit`, their common divisor.
+    """The model, bytes divided by `unit`, and the gap that each of its first columns decides."""
 
-    gaps: the gap indices that have a binary. load[i]: bytes of its load. rows: (gaps, their sizes,
-    room). stores: (size, gaps) of each activation. cuts: sets of gaps of which one must go.
-    """
-
+    model: Model
     unit: int
     gaps: tuple[int, ...]
-    load: tuple[int, ...]
-    rows: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...]
-    stores: tuple[tuple[int, tuple[int, ...]], ...]
-    cuts: tuple[tuple[int, ...], ...]
-
-    def bytes_of(self, kept: Sequence[bool]) -> int:
-        """Objective in bytes of a keep vector, moved bytes of the modes left out."""
-        loads = sum(size for size, keep in zip(self.load, kept, strict=True) if not keep)
-        stores = sum(size for size, gaps in self.stores if not all(kept[i] for i in gaps))
-        return (loads + stores) * self.unit
-
-    def admits(self, kept: Sequence[bool]) -> bool:
-        """Whether a keep vector satisfies every row and cut exactly, in integers."""
-        fits = all(sum(s for i, s in zip(g, sizes, strict=True) if kept[i]) <= room for g, sizes, room in self.rows)
-        return fits and all(not all(kept[i] for i in cut) for cut in self.cuts)
 
 
-@dataclass(frozen=True, slots=True)
-class CompactSolution:
-    """kept: the best keep vector found, or None. bound_bytes: proven lower bound on the objective."""
+def build(
+    timeline: Timeline, cuts: Iterable[frozenset[int]], incumbent: frozenset[int], deadline: Deadline
+) -> CompactILP:
+    """State the ILP for a timeline; `cuts` are sets of gap indices, `incumbent` the gaps evicted so far.
 
-    kept: tuple[bool, ...] | None
-    bound_bytes: int
-
-
-def build(timeline: Timeline, cuts: Iterable[frozenset[int]] = ()) -> CompactILP:
-    """State the ILP for a timeline; `cuts` are sets of gap indices. Requires room >= 0 at every step."""
+    Requires room >= 0 at every step. Raises ModelTooLargeError.
+    """
     cuts = list(cuts)
     crossing = _binding_rows(timeline)
     chosen = sorted({g for gaps, _ in crossing for g in gaps} | {g for cut in cuts for g in cut})
-    position = {g: i for i, g in enumerate(chosen)}
-    size_of = [timeline.problem.sizes[timeline.gaps[g].tensor] for g in chosen]
-    by_tensor: dict[int, list[int]] = {}
+    size_of = {g: timeline.problem.sizes[timeline.gaps[g].tensor] for g in chosen}
+    unit = gcd(*size_of.values()) or 1
+    model = Model("replacement", deadline)
+    keep = {g: model.binary(f"keep{g}", -size_of[g] // unit) for g in chosen}
+    model.offset = sum(size_of.values()) // unit
+    for gaps, room in crossing:
+        model.at_most("room", ((keep[g], size_of[g] // unit) for g in gaps), room // unit)
+    stored: dict[int, int] = {}
     for g in chosen:
-        if timeline.problem.needs_store(timeline.gaps[g].tensor):
-            by_tensor.setdefault(timeline.gaps[g].tensor, []).append(position[g])
-    unit = gcd(*size_of) or 1
-    return CompactILP(
-        unit=unit,
-        gaps=tuple(chosen),
-        load=tuple(size // unit for size in size_of),
-        rows=tuple(
-            (tuple(position[g] for g in gaps), tuple(size_of[position[g]] // unit for g in gaps), room // unit)
-            for gaps, room in crossing
-        ),
-        stores=tuple((timeline.problem.sizes[a] // unit, tuple(gaps)) for a, gaps in by_tensor.items()),
-        cuts=tuple(tuple(position[g] for g in sorted(cut)) for cut in cuts),
-    )
+        a = timeline.gaps[g].tensor
+        if timeline.problem.needs_store(a):
+            if a not in stored:
+                stored[a] = model.binary(f"stored{a}", size_of[g] // unit)
+            model.at_least("store", ((stored[a], 1), (keep[g], 1)), 1)
+    for cut in cuts:
+        model.at_most("cut", ((keep[g], 1) for g in cut), len(cut) - 1)
+    model.hint = {keep[g]: int(g not in incumbent) for g in chosen}
+    model.hint |= dict.fromkeys(stored.values(), 0)
+    model.hint |= {stored[a]: 1 for g in incumbent & keep.keys() if (a := timeline.gaps[g].tensor) in stored}
+    return CompactILP(model, unit, tuple(chosen))
 
 
 def _binding_rows(timeline: Timeline) -> list[tuple[tuple[int, ...], int]]:

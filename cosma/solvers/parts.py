@@ -5,7 +5,6 @@ later ones do, and let its output be the only tensor used on both sides. When c 
 resident and nothing else is pending, whatever happened before: the costs of both sides add up.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,16 +23,6 @@ class Part:
     def space(self, problem: Problem) -> Space:
         """The state space of this part."""
         return part(problem, range(self.start, self.end), self.resident)
-
-
-def windows(order: Sequence[int], length: int) -> list[Sequence[int]]:
-    """An order cut into pieces of `length` operators.
-
-    The optima of the pieces (`space.part`, nothing resident) add up to a lower bound for every schedule
-    (problem.md, fact (k)): any schedule restricted to a piece is a schedule of it under the same capacity,
-    and what a tensor costs is counted in one piece only, the one that writes it.
-    """
-    return [order[k : k + length] for k in range(0, len(order), length)]
 
 
 def split(problem: Problem) -> list[Part]:

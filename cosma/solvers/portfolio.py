@@ -3,39 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cosma.graph import Graph
 from cosma.problem import Problem
 from cosma.solvers import replacement
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
 from cosma.solvers.bounds import Potentials, peak_bound
-from cosma.solvers.parts import Part, split, windows
-from cosma.solvers.replacement import Placed
+from cosma.solvers.orders import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
+from cosma.solvers.outcome import Outcome, Placed, cheapest
+from cosma.solvers.parts import Part, split
 from cosma.solvers.search import Found, beam, best_first, smallest_peak
-from cosma.solvers.space import Space, part, whole
+from cosma.solvers.space import Space
 from cosma.solvers.timeline import Timeline
+from cosma.solvers.windows import window_bounds, windows
 
-_LARGEST_SPACE = 12_000  # operators; bit masks grow with them
-_PEAK_STATES = 50_000  # for an order without evictions; where there is one it is found soon
 _WIDTHS = (1, 10, 100)  # of the beams
 _NO_CUTOFF = 2**63
 _WINDOWS = (72, 216)  # operators in a window
-_WINDOW_STATES = 4_000
 _EXPLAINED = 12  # parts that the reasons name
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """best: the plan to use. bound_bytes: proven for all schedules, by what bound_name says.
-
-    fragmentation_bytes: what addresses cost, where the optimum without addresses is known.
-    """
-
-    best: Placed
-    bound_bytes: int
-    bound_name: str
-    why: tuple[str, ...]
-    states: int = 0
-    fragmentation_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,57 +35,15 @@ class _Answer:
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """The best placed plan within the limits, and a bound. Requires capacity >= M_R."""
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
-    best = replacement.solve(exported, options, deadline.share(0.3))
+    best = replacement.solve(exported, DEFAULT_BACKEND, deadline.share(0.3))
+    first_s = deadline.elapsed_s
     if best.cost_bytes == 0:
-        return Outcome(best, 0, "nothing to evict", ("the exported order fits without evictions",), 0, 0)
-    if any(len(modes) > 1 for modes in problem.modes):
-        return Outcome(best, 0, "trivial", ("operators have several modes; only the smallest was tried",))
-    if options.solver == "auto":
-        return _search_all(problem, options, deadline, best)
-    return _try_orders(problem, options, deadline, best)
-
-
-def _try_orders(problem: Problem, options: Options, deadline: Deadline, best: Placed) -> Outcome:
-    """The integer programme on three orders: exported, depth first, smallest peak."""
-    if problem.graph.has_single_order:
-        return Outcome(best, best.bound_bytes, "integer programme", ("the graph allows one schedule only",), 0)
-    best, which = _best_of(problem, options, deadline, best)
-    exact = "optimal" if best.cost_bytes == best.bound_bytes else "not proved optimal"
-    return Outcome(best, 0, "trivial", (f"{which}: replacement {exact} for it, other orders were not searched",))
-
-
-def _best_of(problem: Problem, options: Options, deadline: Deadline, best: Placed) -> tuple[Placed, str]:
-    """The best of a plan and those of two more orders, depth first and smallest peak, and which it is."""
-    which = "the order so far"
-    candidates = [("depth-first order", depth_first(problem.graph))]
-    if len(problem.graph.operators) <= _LARGEST_SPACE:
-        space = whole(problem)
-        peak = smallest_peak(space, min(_PEAK_STATES, _state_limit(space, options)), deadline.share(0.3))
-        candidates += [("order of smallest peak", peak.order)] if peak.order is not None else []
-    for name, order in candidates:
-        if not deadline.passed:
-            placed = replacement.solve(Timeline.of(problem, order), options, deadline)
-            if placed.cost_bytes < best.cost_bytes:
-                best, which = placed, name
-    return best, which
-
-
-def depth_first(graph: Graph) -> tuple[int, ...]:
-    """A topological order that finishes what an operator needs before anything else is begun."""
-    order: list[int] = []
-    seen: set[int] = set()
-    stack = [v for v in range(len(graph.operators)) if not graph.successors[v]][::-1]
-    while stack:
-        v = stack.pop()
-        waiting = [p for p in graph.predecessors[v] if p not in seen]
-        if v in seen:
-            continue
-        if waiting:
-            stack += [v, *reversed(waiting)]
-        else:
-            seen.add(v)
-            order.append(v)
-    return tuple(order)
+        outcome = Outcome(best, 0, "nothing to evict", ("the exported order fits without evictions",), 0, 0)
+    elif any(len(modes) > 1 for modes in problem.modes):
+        outcome = Outcome(best, 0, "trivial", ("operators have several modes; only the smallest was tried",))
+    else:
+        outcome = _search_all(problem, options, deadline, best)
+    return replace(outcome, first_s=first_s)
 
 
 def _search_all(problem: Problem, options: Options, deadline: Deadline, exported: Placed) -> Outcome:
@@ -120,10 +61,10 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, exported
     bound = sum(answer.bound for answer in chosen)
     best = exported
     if best.cost_bytes > bound:
-        found = replacement.solve(Timeline.of(problem, order), options, deadline)
-        best = min(best, found, key=lambda placed: placed.cost_bytes)
+        found = replacement.solve(Timeline.of(problem, order), DEFAULT_BACKEND, deadline)
+        best = cheapest((best, found))
     if best.cost_bytes > bound and any(a.cost != a.bound for a in chosen):
-        best, _ = _best_of(problem, options, deadline, best)
+        best, _ = best_of(problem, options, DEFAULT_BACKEND, deadline, best)
     relaxed = None if any(a.cost is None for a in chosen) else sum(a.cost or 0 for a in chosen)
     if relaxed == bound < best.cost_bytes:
         best = _other_optima(problem, parts, options, deadline, best, bound)
@@ -163,13 +104,13 @@ def _other_optima(
         for p in parts:
             space = p.space(problem)
             to_come = Potentials(space).to_come
-            limit = _state_limit(space, options)
+            limit = state_limit(space, options)
             found = best_first(space, to_come, _NO_CUTOFF, limit, deadline, variant=variant)
             if found.order is None:
                 return best
             order += [space.operators[v] for v in found.order]
-        placed = replacement.solve(Timeline.of(problem, order), options, deadline)
-        best = min(best, placed, key=lambda p: p.cost_bytes)
+        placed = replacement.solve(Timeline.of(problem, order), DEFAULT_BACKEND, deadline)
+        best = cheapest((best, placed))
         if best.cost_bytes == bound:
             break
     return best
@@ -179,7 +120,7 @@ def _answer(
     problem: Problem, p: Part, answers: dict[tuple[object, ...], _Answer], options: Options, deadline: Deadline
 ) -> tuple[tuple[object, ...], _Answer]:
     """The answer for a part and the key under which its like will find it."""
-    if p.end - p.start > _LARGEST_SPACE or deadline.passed:
+    if p.end - p.start > LARGEST_SPACE or deadline.passed:
         answer = _Answer(tuple(range(p.end - p.start)), None, 0, "trivial", 0)
         return (p,), _raise_bound(problem, range(p.start, p.end), answer, deadline)
     space = p.space(problem)
@@ -195,17 +136,9 @@ def _raise_bound(problem: Problem, order: Sequence[int], answer: _Answer, deadli
     """The search did not end: add up the optima of windows, of several lengths, each kind solved once."""
     best, states = answer.bound, 0
     for length in _WINDOWS:
-        total, solved = 0, dict[tuple[object, ...], int]()
-        for piece in windows(order, length):
-            if deadline.passed:
-                break
-            space = part(problem, piece, ())
-            if space.key not in solved:
-                found = best_first(space, Potentials(space).to_come, _NO_CUTOFF, _WINDOW_STATES, deadline)
-                solved[space.key] = found.bound
-                states += found.states
-            total += solved[space.key]
-        best = max(best, total)
+        bounds = list(window_bounds(problem, windows(order, length, length), deadline))
+        best = max(best, sum(bound for _, bound, _ in bounds))
+        states += sum(searched for _, _, searched in bounds)
     name = "sub-DAG windows" if best > answer.bound else answer.bound_name
     return replace(answer, bound=best, bound_name=name, states=answer.states + states)
 
@@ -215,8 +148,8 @@ def _solve_part(space: Space, options: Options, deadline: Deadline) -> _Answer:
     exported = tuple(range(len(space.operators)))
     if _fits(space, exported):
         return _Answer(exported, 0, 0, "nothing to evict", 0)
-    limit = _state_limit(space, options)
-    peak = smallest_peak(space, min(_PEAK_STATES, limit), deadline, peak_bound(space))
+    limit = state_limit(space, options)
+    peak = smallest_peak(space, min(PEAK_STATES, limit), deadline, peak_bound(space))
     if peak.order is not None and peak.cost <= space.capacity:
         return _Answer(peak.order, 0, 0, "nothing to evict", peak.states)
     potentials = Potentials(space)
@@ -248,9 +181,3 @@ def _fits(space: Space, order: tuple[int, ...]) -> bool:
             return False
         state = space.run(state, v)
     return True
-
-
-def _state_limit(space: Space, options: Options) -> int:
-    """States that fit into the memory limit: each takes about 600 bytes and five bit masks."""
-    masks = len(space.operators) // 8 * 3 + len(space.tensors) // 8 * 2
-    return max(1, min(options.state_limit, options.memory_limit_bytes // (600 + masks)))

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cosma.allocate import Block, place
-from cosma.solvers import compact, compact_ortools, compact_pulp
-from cosma.solvers.base import Deadline, Options
-from cosma.solvers.baselines import belady
+from cosma.solvers import backends, compact
+from cosma.solvers.base import Deadline
+from cosma.solvers.eviction import belady
+from cosma.solvers.milp import ModelTooLargeError
 from cosma.solvers.online import place_online
+from cosma.solvers.outcome import Placed, cheapest
 from cosma.solvers.packing import proved_unplaceable
 from cosma.solvers.timeline import Timeline
 
@@ -22,89 +24,77 @@ _SHRINK_NODES = 500  # packing effort while a conflict is narrowed down; only th
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A residency decision with addresses. bound_bytes holds for every plan of the same schedule."""
+class Conflict:
+    """Kept gaps that were not placed together, and the blocks that they alone make at steps [start, end).
 
-    timeline: Timeline
-    evicted: frozenset[int]
-    offsets: tuple[int, ...]
-    cost_bytes: int
-    bound_bytes: int
+    Whoever keeps the set has to place at least these.
+    """
+
+    gaps: frozenset[int]
+    blocks: list[Block]
+    start: int
+    end: int
 
 
-def solve(timeline: Timeline, options: Options, deadline: Deadline) -> Placed:
+def solve(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
     """The least non-compulsory traffic of a schedule, placed. Requires capacity >= M_R.
 
     At the deadline the best plan so far is returned: Belady's, if need be.
     """
     bound = moved = timeline.cost(())
     proved = True
-    best, _ = _settle(timeline, belady(timeline), deadline)
+    best, _ = settle(timeline, belady(timeline), deadline)
     cuts: list[frozenset[int]] = []
     for _ in range(MAX_ROUNDS):
         if best.cost_bytes <= bound or deadline.passed:
             break
-        ilp = compact.build(timeline, cuts)
-        solution = _solve_ilp(ilp, best.evicted, options, deadline)
+        evicted, known = _solve_ilp(timeline, cuts, best.evicted, backend, deadline)
         if proved:
-            bound = max(bound, moved + solution.bound_bytes)
-        if solution.kept is None:
+            bound = max(bound, moved + known)
+        if evicted is None or timeline.cost(evicted) >= best.cost_bytes:
             break
-        evicted = frozenset(g for g, keep in zip(ilp.gaps, solution.kept, strict=True) if not keep)
-        if timeline.cost(evicted) >= best.cost_bytes:
-            break
-        settled, fits = _settle(timeline, evicted, deadline)
-        best = min(best, settled, key=lambda placed: placed.cost_bytes)
+        settled, fits = settle(timeline, evicted, deadline)
+        best = cheapest((best, settled))
         if fits or deadline.passed:
             break
-        conflict, blocks = _conflict(timeline, evicted, deadline)
-        cuts.append(conflict)
-        problem = timeline.problem
-        proved = proved and proved_unplaceable(blocks, problem.capacity_bytes, problem.alignment_bytes, deadline)
+        conflict = find_conflict(timeline, evicted, deadline)
+        cuts.append(conflict.gaps)
+        capacity, alignment = timeline.problem.capacity_bytes, timeline.problem.alignment_bytes
+        proved = proved and proved_unplaceable(conflict.blocks, capacity, alignment, deadline)
     return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes))
 
 
 def _solve_ilp(
-    ilp: compact.CompactILP, incumbent: frozenset[int], options: Options, deadline: Deadline
-) -> compact.CompactSolution:
+    timeline: Timeline, cuts: list[frozenset[int]], incumbent: frozenset[int], backend: str, deadline: Deadline
+) -> tuple[frozenset[int] | None, int]:
+    """The gaps to evict, None if not found, and a lower bound in bytes."""
+    try:
+        ilp = compact.build(timeline, cuts, incumbent, deadline)
+    except ModelTooLargeError:
+        return None, 0
     if not ilp.gaps:
-        return compact.CompactSolution((), 0)
-    if options.backend == "cp-sat":
-        return compact_ortools.solve(ilp, [g not in incumbent for g in ilp.gaps], deadline)
-    return compact_pulp.solve(ilp, options.backend, deadline)
+        return frozenset(), 0
+    solved = backends.solve(ilp.model, backend, deadline)
+    bound = max(0, solved.bound or 0) * ilp.unit
+    if solved.values is None:
+        return None, bound
+    return frozenset(g for g, keep in zip(ilp.gaps, solved.values, strict=False) if not keep), bound
 
 
-def _settle(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[Placed, bool]:
-    """Place a residency decision, and whether that went without evicting more."""
+def settle(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[Placed, bool]:
+    """Place a residency decision, and whether that went without evicting more. No bound is proved."""
     problem = timeline.problem
-    blocks = _blocks(timeline, evicted)
-    workspaces = _workspaces(timeline)
-    found = place(blocks + workspaces, problem.capacity_bytes, problem.alignment_bytes, deadline.remaining_s)
+    found = place(timeline.blocks(evicted), problem.capacity_bytes, problem.alignment_bytes, deadline.remaining_s)
     if found is not None:
-        return Placed(timeline, evicted, found[: len(blocks)], timeline.cost(evicted), 0), True
+        count = len(timeline.intervals(evicted))
+        return Placed(timeline, evicted, found[:count], timeline.cost(evicted), 0), True
     evicted, offsets = place_online(timeline, evicted)
     return Placed(timeline, evicted, offsets, timeline.cost(evicted), 0), False
 
 
-def _blocks(timeline: Timeline, evicted: frozenset[int]) -> list[Block]:
-    sizes = timeline.problem.sizes
-    return [Block(start, end, sizes[a]) for a, start, end in timeline.intervals(evicted)]
-
-
-def _workspaces(timeline: Timeline) -> list[Block]:
-    """Each mode's working bytes, as a block of their own at its step."""
-    modes = ((t, timeline.problem.modes[v][timeline.modes[v]]) for t, v in enumerate(timeline.order))
-    return [Block(t, t + 1, mode.workspace_bytes) for t, mode in modes if mode.workspace_bytes > 0]
-
-
-def _conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[frozenset[int], list[Block]]:
-    """A small set of kept gaps that were not placed together, never empty; larger when time runs out.
-
-    Also the blocks that they alone make in the window where that failed: whoever keeps the set has
-    to place at least these.
-    """
-    workspaces = _workspaces(timeline)
-    blocks = _blocks(timeline, evicted) + workspaces
+def find_conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> Conflict:
+    """A small set of kept gaps that were not placed together, never empty; larger when time runs out."""
+    blocks = timeline.blocks(evicted)
 
     def fails(start: int, end: int) -> bool:
         return deadline.passed or not _window_fits(timeline, blocks, start, end)
@@ -122,10 +112,10 @@ def _conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -
         gone = evicted | (frozenset(kept) - frozenset(without))
         if not without or deadline.passed:
             break
-        if not _window_fits(timeline, _blocks(timeline, gone) + workspaces, start, end):
+        if not _window_fits(timeline, timeline.blocks(gone), start, end):
             needed = without
     gone = evicted | (frozenset(kept) - frozenset(needed))
-    return frozenset(needed), _clip(_blocks(timeline, gone) + workspaces, start, end)
+    return Conflict(frozenset(needed), _clip(timeline.blocks(gone), start, end), start, end)
 
 
 def _window_fits(timeline: Timeline, blocks: Sequence[Block], start: int, end: int) -> bool:

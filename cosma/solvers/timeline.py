@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from cosma.allocate import Block
 from cosma.plan import Residency
 from cosma.problem import Problem
 
@@ -76,6 +77,13 @@ class Timeline:
                     rows.append((a, start, t + 1))
                     start = t if later is None else later
         return rows
+
+    def blocks(self, evicted: Iterable[int]) -> list[Block]:
+        """What has to be placed: the intervals, in their order, then each mode's working bytes at its step."""
+        sizes, modes = self.problem.sizes, self.problem.modes
+        rows = [Block(start, end, sizes[a]) for a, start, end in self.intervals(evicted)]
+        workspaces = [(t, modes[v][self.modes[v]].workspace_bytes) for t, v in enumerate(self.order)]
+        return rows + [Block(t, t + 1, size) for t, size in workspaces if size > 0]
 
     def overfull_steps(self, evicted: Iterable[int]) -> list[int]:
         """Steps at which the kept tensors exceed the room, however they are placed."""

@@ -1,0 +1,181 @@
+"""Options that commands share, and what they make of them: hardware, settings, limits, console, progress."""
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cosma.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cosma.compile import Settings
+    from cosma.hardware import Hardware
+    from cosma.solvers.base import Options
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_PROGRESS_AFTER_S = 2.0
+
+
+def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several decorators as one."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+hardware_options = together(
+    click.option("--hw", metavar="SPEC", help="Hardware: a name from 'cosma specs' or a YAML file."),
+    click.option(
+        "--scratchpad", metavar="SIZE", help="Scratchpad capacity, e.g. 512KiB; alone or instead of the spec's."
+    ),
+)
+model_options = together(
+    click.option(
+        "--dtype",
+        type=click.Choice(["int8", "float16", "float32"]),
+        help="Element type of all tensors.  [default: as in the file]",
+    ),
+    click.option("--fusion", type=click.Choice(["none", "pointwise"]), help="Operator fusion.  [default: the spec's]"),
+    click.option(
+        "--weights/--no-weights", default=None, help="Whether parameters share the scratchpad.  [default: the spec's]"
+    ),
+    click.option(
+        "--dim", "dims", multiple=True, metavar="NAME=N", help="Set a dynamic dimension, e.g. batch=1 or input:0=1."
+    ),
+)
+limit_options = together(
+    click.option(
+        "--time-limit", type=click.FloatRange(0.0, 1e9), default=60.0, show_default=True, metavar="SECONDS",
+        help="Wall-clock time for solving; the best verified plan so far is the answer then.",
+    ),
+    click.option(
+        "--state-limit", type=click.IntRange(1, 10**12), default=500_000, show_default=True, metavar="N",
+        help="States that one search may generate: a limit that strikes alike on every machine.",
+    ),
+    click.option(
+        "--memory-limit", default="4GiB", show_default=True, metavar="SIZE",
+        help="Memory for those states, or for an integer programme.",
+    ),
+)  # fmt: skip
+solver_options = together(
+    click.option(
+        "--solver", default="auto", show_default=True, metavar="NAME[:INNER]",
+        help="auto searches all schedules; 'cosma solvers' lists the others and what may follow the colon.",
+    ),
+    limit_options,
+    click.option(
+        "--jobs", type=click.IntRange(1, 1024), metavar="N",
+        help="Processes for divide and conquer; the answer does not depend on it.  [default: one a core]",
+    ),
+    click.option(
+        "--without", multiple=True, metavar="STRENGTHENING",
+        help="Solver paper: leave out windows, liveness, pairs, big-m, capacity, symmetry, warm-start, cutoff, or all.",
+    ),
+    click.option("--root-bound", is_flag=True, help="Solve the relaxation of the integer programme too and report it."),
+    click.option(
+        "--write-model", type=click.Path(path_type=Path), metavar="FILE", help="Write the programme as .lp or .mps."
+    ),
+    click.option("--solver-log", is_flag=True, help="Show the log of the solver of the programme, on standard output."),
+)  # fmt: skip
+FIGURES = (".png", ".svg", ".pdf")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+
+
+def hardware_of(name: str | None, scratchpad: str | None) -> "Hardware":
+    """The spec, with another capacity if one is given. Raises InputError."""
+    from cosma.hardware import Hardware, load_hardware
+    from cosma.units import parse_bytes
+
+    capacity = None if scratchpad is None else parse_bytes(scratchpad, "--scratchpad")
+    if name is not None:
+        spec = load_hardware(name)
+        return spec if capacity is None else replace(spec, capacity_bytes=capacity)
+    if capacity is None:
+        raise InputError("no hardware given; add --hw SPEC (see 'cosma specs') or --scratchpad SIZE, e.g. 512KiB")
+    return Hardware("scratchpad", capacity)
+
+
+def options_of(
+    time_limit: float, state_limit: int, memory_limit: str, solver: str = "auto", jobs: int | None = None,
+    without: tuple[str, ...] = (), root_bound: bool = False, write_model: Path | None = None, solver_log: bool = False,
+    **_: Any,
+) -> "Options":  # fmt: skip
+    """The limits and the solver's options. Raises InputError."""
+    from cosma.files import check_suffix, check_writable
+    from cosma.solvers.base import Options
+    from cosma.solvers.timeindexed.indices import STRENGTHENINGS
+    from cosma.units import parse_bytes
+
+    if math.isnan(time_limit):
+        raise InputError("--time-limit: nan is no number of seconds; write e.g. --time-limit 60")
+    for name in without:
+        if name not in (*STRENGTHENINGS, "all"):
+            raise InputError(f"--without {name!r}: no such strengthening; use one of {', '.join(STRENGTHENINGS)}, all")
+    if write_model is not None:
+        check_suffix(write_model, "--write-model", (".lp", ".mps"))
+        check_writable(write_model)
+    return Options(
+        solver=solver,
+        time_limit_s=time_limit,
+        state_limit=state_limit,
+        memory_limit_bytes=parse_bytes(memory_limit, "--memory-limit"),
+        without=frozenset(STRENGTHENINGS if "all" in without else without),
+        root_bound=root_bound,
+        write_model=write_model,
+        log=solver_log,
+        jobs=jobs or os.cpu_count() or 1,
+    )
+
+
+def settings_of(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], **_: Any) -> "Settings":
+    """How the model is to be read. Raises InputError."""
+    from cosma.compile import Settings
+
+    sizes = {}
+    for text in dims:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value.isascii() or not value.isdigit() or not 0 < int(value) < 2**31:
+            raise InputError(f"--dim {text!r} is not NAME=N with N from 1 to 2147483647; write e.g. --dim batch=1")
+        sizes[name] = int(value)
+    return Settings(dtype, fusion, weights, sizes)
+
+
+def console() -> "Console":
+    """Standard output for people."""
+    from rich.console import Console
+
+    # Names in a model may look like markup. A pipe has no width; 100 columns then keep lines whole.
+    return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """A spinner on the terminal, once something has taken more than two seconds."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status(f"{what} …")
+    timer = threading.Timer(_PROGRESS_AFTER_S, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()

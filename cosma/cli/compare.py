@@ -1,0 +1,157 @@
+"""cosma compare."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cosma.cli.common import (
+    FIGURES,
+    console,
+    json_option,
+    limit_options,
+    model_options,
+    options_of,
+    progress,
+    settings_of,
+)
+from cosma.errors import InputError
+
+if TYPE_CHECKING:
+    from cosma.compare import Run
+    from cosma.rows import Row, RowFile
+
+
+@click.command("compare")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--solvers",
+    default="tflite-exported-belady,compact,auto",
+    show_default=True,
+    metavar="A,B,C",
+    help="Names from 'cosma solvers'.",
+)
+@click.option(
+    "--budgets",
+    default="M_R,M_H,M_P",
+    show_default=True,
+    metavar="A,B,C",
+    help="Scratchpad capacities: sizes, M_R, M_H or M_P.",
+)
+@click.option("--hw", metavar="SPEC", help="Hardware whose alignment, fusion and weights to use.")
+@model_options
+@limit_options
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs at a time; more than one disturbs the times.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Append rows to this .csv or .jsonl; what is there is skipped.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the comparison (.png, .svg or .pdf).")
+@json_option
+def compare_command(
+    models: tuple[Path, ...], solvers: str, budgets: str, hw: str | None, jobs: int, output: Path | None,
+    plot: Path | None, as_json: bool, **flags: Any,
+) -> None:  # fmt: skip
+    """Run several solvers on MODELS at several capacities and lay the results side by side.
+
+    \b
+    Each run has a process and limits of its own; one that explodes is a row that says so.
+    Example: cosma compare models/densenet121.onnx --solvers tflite-exported-belady,paper,auto --dtype int8 -o rows.csv
+    """
+    from cosma.compare import COLUMNS, key_of
+    from cosma.files import check_suffix, check_writable, write_atomic
+    from cosma.report.comparison import draw, print_table
+    from cosma.rows import RowFile
+
+    if plot is not None:
+        check_suffix(plot, "--plot", FIGURES)
+        check_writable(plot)
+    file = None if output is None else RowFile(output, COLUMNS)
+    with progress("reading the models"):
+        runs = _runs(models, _listed(solvers, "--solvers"), _listed(budgets, "--budgets"), hw, flags)
+    stored = {key_of(row): row for row in (file.rows if file else [])}
+    todo = [run for run in runs if run.key not in stored]
+    for row in _finish(todo, jobs, file):
+        stored[key_of(row)] = row
+    rows = [stored[run.key] | {"budget": run.budget} for run in runs]
+    if plot is not None:
+        write_atomic(plot, draw(rows, plot.suffix[1:]))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        print_table(console(), rows)
+        if len(todo) < len(runs):
+            click.echo(f"{len(runs) - len(todo)} of {len(runs)} rows were in {output} already")
+
+
+def _listed(text: str, option: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise InputError(f"{option} {text!r}: names nothing; separate names by commas")
+    return names
+
+
+def _runs(
+    models: Sequence[Path], solvers: list[str], budgets: list[str], hw: str | None, flags: dict[str, Any]
+) -> "list[Run]":
+    """All runs, models first, then budgets, then solvers. Raises InputError before anything runs."""
+    from dataclasses import replace
+
+    from cosma.compare import Run, at_budgets
+    from cosma.compile import prepare
+    from cosma.hardware import Hardware, load_hardware
+    from cosma.solvers.base import Deadline
+    from cosma.solvers.registry import find
+
+    options = options_of(**flags)
+    chosen = [replace(options, solver=solver) for solver in solvers]
+    for each in chosen:
+        find(each)
+    hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
+    runs = []
+    for model in models:
+        prepared = prepare(model, hardware, settings_of(**flags))
+        for budget, at in at_budgets(prepared, budgets, Deadline.after(options.time_limit_s)):
+            spec = replace(hardware, capacity_bytes=at.problem.capacity_bytes)
+            runs += [Run(at, spec, budget, each) for each in chosen]
+    return runs
+
+
+def _finish(runs: "Sequence[Run]", jobs: int, file: "RowFile | None") -> "Iterator[Row]":
+    """Run all, keeping each row as it comes; on an interrupt say where they are."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from cosma.compare import run_all
+
+    done = 0
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("comparing", total=len(runs))
+        try:
+            with closing(run_all(runs, jobs)) as rows:
+                for row in rows:
+                    if file is not None:
+                        file.append(row)
+                    done += 1
+                    bar.update(task, advance=1, description=f"{row['model']} {row['budget']} {row['solver']}")
+                    yield row
+        except KeyboardInterrupt:
+            kept = (
+                f"{done} rows are in {file.path}; run again to go on"
+                if file
+                else "nothing was kept; use -o to keep rows"
+            )
+            raise KeyboardInterrupt(kept) from None

@@ -1,0 +1,159 @@
+"""cosma compile."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cosma import __version__
+from cosma.cli.common import (
+    FIGURES,
+    console,
+    hardware_of,
+    hardware_options,
+    json_option,
+    model_options,
+    options_of,
+    progress,
+    settings_of,
+    solver_options,
+)  # fmt: skip
+from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
+
+if TYPE_CHECKING:
+    from cosma.compile import Prepared
+    from cosma.hardware import Hardware
+    from cosma.solvers.base import Result
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@hardware_options
+@model_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plan as JSON.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the memory map (.png, .svg or .pdf).")
+@click.option("--listing", is_flag=True, help="Print the LOAD/EXEC/STORE/DROP steps with addresses.")
+@json_option
+@solver_options
+@click.option("-v", "--verbose", is_flag=True, help="Say how the plan was found and what the proof rests on.")
+def compile_command(
+    model: Path, hw: str | None, scratchpad: str | None, output: Path | None, plot: Path | None, listing: bool,
+    as_json: bool, verbose: bool, **flags: Any,
+) -> int:  # fmt: skip
+    """Compile the ONNX file MODEL to a verified plan for a scratchpad.
+
+    \b
+    Example: cosma compile models/densenet121.onnx --hw hexagon_8mib --no-weights -o plan.json --plot map.png
+    """
+    start = time.perf_counter()
+    targets = _check_targets(output, plot)
+    hardware = hardware_of(hw, scratchpad)
+    settings, options = settings_of(**flags), options_of(**flags)
+    with progress(f"compiling {model.name}"):
+        from cosma.compile import prepare, solve
+
+        prepared = prepare(model, hardware, settings)
+        result = solve(prepared, hardware, options)
+        _write_outputs(prepared, result, targets)
+    seconds = time.perf_counter() - start
+    if as_json:
+        click.echo(json.dumps(_compile_json(prepared, hardware, result, seconds, output), indent=2))
+    else:
+        _print_result(prepared, hardware, result, seconds, targets, verbose)
+    if listing and result.plan is not None:
+        for line in result.plan.listing():
+            click.echo(line, err=as_json)
+    return INFEASIBLE_EXIT_CODE if result.status == "infeasible" else 0
+
+
+def _check_targets(output: Path | None, plot: Path | None) -> dict[str, Path]:
+    """Refuse unwritable outputs before any work is done."""
+    from cosma.files import check_suffix, check_writable
+
+    targets = {kind: path for kind, path in (("plan", output), ("plot", plot)) if path is not None}
+    for path in targets.values():
+        check_writable(path)
+    if plot is not None:
+        check_suffix(plot, "--plot", FIGURES)
+    if len(set(targets.values())) < len(targets):
+        raise InputError(f"--output and --plot both name {output}; give them different files")
+    return targets
+
+
+def _write_outputs(prepared: "Prepared", result: "Result", targets: dict[str, Path]) -> None:
+    from cosma.files import write_atomic
+
+    if result.plan is None:
+        return
+    contents = {}
+    if "plan" in targets:
+        contents["plan"] = result.plan.to_json().encode()
+    if "plot" in targets:
+        from cosma.report.memory_map import draw
+
+        kinds = {t.name: t.kind for t in prepared.problem.graph.tensors}
+        contents["plot"] = draw(result.plan, dict(kinds), targets["plot"].suffix[1:])
+    for kind, content in contents.items():
+        write_atomic(targets[kind], content)
+
+
+def _compile_json(
+    prepared: "Prepared", hardware: "Hardware", result: "Result", seconds: float, output: Path | None
+) -> dict[str, Any]:
+    problem = prepared.problem
+    claims = None if result.plan is None else result.plan.claims
+    extra = None if result.non_compulsory_bytes is None else problem.compulsory_bytes + result.non_compulsory_bytes
+    return {
+        "model": prepared.source.model,
+        "hardware": hardware.name,
+        "solver": result.solver,
+        "status": result.status,
+        "capacity_bytes": problem.capacity_bytes,
+        "working_set_bytes": problem.working_set_bytes,
+        "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
+        "compulsory_bytes": problem.compulsory_bytes,
+        "non_compulsory_bytes": result.non_compulsory_bytes,
+        "total_bytes": extra,
+        "bound_bytes": result.bound_bytes,
+        "gap": result.gap,
+        "belady_bytes": result.belady_bytes,
+        "peak_use_bytes": None if claims is None else claims.peak_use_bytes,
+        "bound": result.bound_name,
+        "fragmentation_bytes": result.fragmentation_bytes,
+        "states": result.states,
+        "model_size": None if result.size is None else asdict(result.size),
+        "first_plan_s": None if result.first_s is None else round(result.first_s, 3),
+        "why": list(result.why),
+        "shortage": None
+        if result.shortage is None
+        else {**asdict(result.shortage), "missing_bytes": result.shortage.missing_bytes},
+        "seconds": round(seconds, 3),
+        "plan": str(output) if output is not None and result.plan is not None else None,
+        "version": __version__,
+    }
+
+
+def _print_result(
+    prepared: "Prepared",
+    hardware: "Hardware",
+    result: "Result",
+    seconds: float,
+    targets: dict[str, Path],
+    verbose: bool,
+) -> None:
+    from cosma.report import text
+
+    screen = console()
+    if result.shortage is not None:
+        text.print_shortage(screen, prepared, hardware, result.shortage)
+        return
+    if result.plan is None:
+        text.print_failure(screen, prepared, result)
+        return
+    rows = text.summary_rows(prepared, hardware, result, seconds)
+    if verbose:
+        rows += [("how", line) for line in result.why[1:]]
+    text.print_rows(screen, [*rows, *((kind, f"written to {path}") for kind, path in targets.items())])

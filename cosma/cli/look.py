@@ -1,0 +1,123 @@
+"""cosma verify, inspect and specs: looking without planning."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cosma.cli.common import (
+    console,
+    hardware_of,
+    hardware_options,
+    json_option,
+    model_options,
+    progress,
+    settings_of,
+)  # fmt: skip
+from cosma.errors import VerificationError
+
+
+@click.command("verify")
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
+@hardware_options
+@json_option
+def verify_command(plan: Path, model: Path, hw: str | None, scratchpad: str | None, as_json: bool) -> int:
+    """Replay PLAN on MODEL, read as the plan says, and check every rule on the given hardware.
+
+    \b
+    Example: cosma verify plan.json models/densenet121.onnx --hw hexagon_8mib
+    """
+    hardware = hardware_of(hw, scratchpad)
+    with progress(f"verifying {plan.name}"):
+        from cosma.compile import Settings, prepare
+        from cosma.plan import read_plan
+        from cosma.verify import check
+
+        document = read_plan(plan)
+        source = document.source
+        prepared = prepare(model, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims))
+        replay = check(document, prepared.problem)
+    valid = not replay.violations
+    if as_json:
+        click.echo(json.dumps({"valid": valid, **asdict(replay)}, indent=2))
+    elif valid:
+        click.echo(
+            f"valid: {len(document.order)} steps, {replay.loads} loads, {replay.stores} stores on {hardware.name}; "
+            f"{replay.compulsory_bytes:,} B compulsory, {replay.non_compulsory_bytes:,} B non-compulsory, "
+            f"peak use {replay.peak_use_bytes:,} B of {hardware.capacity_bytes:,} B"
+        )
+    else:
+        raise VerificationError(f"{plan} is not valid: {len(replay.violations)} violations", replay.violations)
+    return 0 if valid else VerificationError.exit_code
+
+
+@click.command("inspect")
+@click.argument("model", type=click.Path(path_type=Path))
+@hardware_options
+@model_options
+@click.option("-v", "--verbose", is_flag=True, help="List every operator that was fused, folded or is a view.")
+@json_option
+def inspect_command(
+    model: Path, hw: str | None, scratchpad: str | None, verbose: bool, as_json: bool, **reading: Any
+) -> None:
+    """Show what MODEL asks of a scratchpad: working sets, peak, compulsory traffic, what was folded and fused.
+
+    \b
+    Example: cosma inspect models/vit_b_16.onnx --hw nvdla_large --dtype int8
+    """
+    from cosma.hardware import Hardware
+
+    unlimited = Hardware("unlimited", 2**62)
+    hardware = hardware_of(hw, scratchpad) if hw or scratchpad else unlimited
+    with progress(f"reading {model.name}"):
+        from cosma.compile import prepare
+
+        prepared = prepare(model, hardware, settings_of(**reading))
+    from cosma.report import text
+
+    if as_json:
+        click.echo(json.dumps(text.inspection(prepared), indent=2))
+    else:
+        text.print_inspection(console(), prepared, verbose)
+
+
+@click.command("specs")
+@json_option
+def specs_command(as_json: bool) -> None:
+    """List the hardware specs that come with cosma, with their figures.
+
+    \b
+    Example: cosma specs --json
+    """
+    from cosma.hardware import load_hardware, spec_names
+    from cosma.report.text import print_specs
+
+    specs = [load_hardware(name) for name in spec_names()]
+    if as_json:
+        rows = [
+            {"name": s.name, "title": s.title, "figures": {key: figure.model_dump() for key, figure in s.figures}}
+            for s in specs
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        print_specs(console(), specs)
+
+
+@click.command("solvers")
+@json_option
+def solvers_command(as_json: bool) -> None:
+    """List the solvers, and what may follow each name after a colon.
+
+    \b
+    Example: cosma compile models/tiny_branches.onnx --scratchpad 5KiB --solver paper:highs
+    """
+    from cosma.report.text import print_solvers
+    from cosma.solvers.registry import SOLVERS
+
+    if as_json:
+        click.echo(json.dumps([{"name": n, "what": s.what, "inner": s.inner} for n, s in SOLVERS.items()], indent=2))
+    else:
+        print_solvers(console(), SOLVERS)

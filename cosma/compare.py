@@ -1,0 +1,198 @@
+"""Solvers x models x budgets -> rows. Every run has a process of its own, with limits of its own."""
+
+import multiprocessing
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from threading import Event
+from typing import Any
+
+import psutil
+
+from cosma import __version__
+from cosma.compile import Prepared, solve
+from cosma.errors import CosmaError, InputError
+from cosma.hardware import Hardware
+from cosma.rows import Row
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.orders import smallest_peak_bytes
+from cosma.units import parse_bytes
+
+COLUMNS = (
+    "model", "dtype", "fusion", "weights", "budget", "capacity_bytes", "solver", "status", "compulsory_bytes",
+    "non_compulsory_bytes", "bound_bytes", "gap", "first_s", "proof_s", "seconds", "rows", "columns", "terms", "states",
+    "peak_memory_mib", "time_limit_s", "memory_limit_bytes", "problem", "version", "why",
+)  # fmt: skip
+# What makes two runs the same run: a rerun skips those that are there.
+KEY = (
+    "model", "dtype", "fusion", "weights", "capacity_bytes", "solver", "time_limit_s", "memory_limit_bytes",
+    "problem", "version",
+)  # fmt: skip
+BUDGETS = ("M_R", "M_H", "M_P")
+_GRACE_S = 5.0  # for a process to start and to tell what it has, beyond the time limit
+_LOOK_S = 0.02  # between two looks at a process
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One solver on one problem. `budget` is what the capacity was called."""
+
+    prepared: Prepared
+    hardware: Hardware
+    budget: str
+    options: Options
+
+    @property
+    def head(self) -> Row:
+        """The columns that are known beforehand; the rest None."""
+        source, problem = self.prepared.source, self.prepared.problem
+        row: Row = dict.fromkeys(COLUMNS)
+        return row | {
+            "model": source.model, "dtype": source.dtype, "fusion": source.fusion, "weights": source.weights,
+            "budget": self.budget, "capacity_bytes": problem.capacity_bytes, "solver": self.options.solver,
+            "compulsory_bytes": problem.compulsory_bytes, "time_limit_s": self.options.time_limit_s,
+            "memory_limit_bytes": self.options.memory_limit_bytes, "problem": source.fingerprint[7:19],
+            "version": __version__,
+        }  # fmt: skip
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for runs that are the same."""
+        return key_of(self.head)
+
+
+def key_of(row: Row) -> tuple[Any, ...]:
+    """The key of a stored row."""
+    return tuple(row[column] for column in KEY)
+
+
+def at_budgets(prepared: Prepared, budgets: Sequence[str], deadline: Deadline) -> Iterator[tuple[str, Prepared]]:
+    """The problem at each budget: M_R, M_H, M_P or a size. Raises InputError for what is none of these.
+
+    M_P takes a search over all schedules; it is refused where that does not end in time.
+    """
+    problem = prepared.problem
+    low = problem.working_set_bytes
+    for budget in budgets:
+        if budget == "M_R":
+            capacity = low
+        elif budget in BUDGETS:
+            high = smallest_peak_bytes(problem, deadline)
+            if high is None:
+                raise InputError(
+                    f"--budgets {budget}: M_P of {prepared.source.model} was not found in time; give sizes"
+                )
+            capacity = high if budget == "M_P" else (low + high) // 2
+        else:
+            capacity = parse_bytes(budget, "--budgets")
+        yield budget, replace(prepared, problem=problem.with_capacity(capacity))
+
+
+def run_all(runs: Sequence[Run], jobs: int) -> Generator[Row, None, None]:
+    """The rows of all runs as they finish, `jobs` at a time. Closing the iterator stops what still runs."""
+    stop = Event()
+    with ThreadPoolExecutor(jobs) as threads:
+        waiting: set[Future[Row]] = {threads.submit(_watch, run, stop) for run in runs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            stop.set()
+            for future in waiting:
+                future.cancel()
+
+
+def _watch(run: Run, stop: Event) -> Row:
+    """Run in a process, look at its memory and the clock, and say what became of it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(run, theirs))
+    process.start()
+    theirs.close()
+    begin, peak, row = time.monotonic(), 0, None
+    limit_s, limit_bytes = run.options.time_limit_s + _GRACE_S, run.options.memory_limit_bytes
+    status = ""
+    while row is None and not status:
+        if ours.poll(_LOOK_S):
+            row, status = _receive(ours)
+        peak = max(peak, _memory(process.pid))
+        if stop.is_set():
+            status = "interrupted"
+        elif peak > limit_bytes:
+            status = "out of memory"
+        elif time.monotonic() - begin > limit_s:
+            status = "out of time"
+    _kill(process.pid)
+    process.join()
+    ours.close()
+    if row is None:
+        spent = {"seconds": round(time.monotonic() - begin, 3), "why": _explain(status, process.exitcode, run)}
+        row = run.head | {"status": status} | spent
+    return row | {"peak_memory_mib": round(peak / 2**20)}
+
+
+def _receive(ours: Connection) -> tuple[Row | None, str]:
+    try:
+        return ours.recv(), ""
+    except EOFError:  # the process ended without a word
+        return None, "crashed"
+
+
+def _explain(status: str, code: int | None, run: Run) -> str:
+    return {
+        "out of memory": f"used more than {run.options.memory_limit_bytes:,} B and was stopped",
+        "out of time": f"did not stop within {_GRACE_S:g} s of its limit of {run.options.time_limit_s:g} s",
+        "crashed": f"the process ended with code {code} and no result",
+    }.get(status, "")
+
+
+def _memory(pid: int | None) -> int:
+    """Bytes of a process and of all that it has started, 0 once it has ended."""
+    total = 0
+    try:
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss
+    except psutil.Error:
+        pass
+    return total
+
+
+def _kill(pid: int | None) -> None:
+    try:
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), process]:
+            one.kill()
+    except psutil.Error:
+        pass
+
+
+def _child(run: Run, out: Connection) -> None:
+    """Solve, in the process, and send the row; what goes wrong is a row as well."""
+    begin = time.perf_counter()
+    row = run.head
+    try:
+        result = solve(run.prepared, run.hardware, run.options)
+    except CosmaError as error:
+        row |= {"status": "error", "why": " ".join(str(error).split())}
+    except MemoryError:
+        row |= {"status": "out of memory", "why": "memory was refused"}
+    else:
+        seconds = round(time.perf_counter() - begin, 3)
+        size = result.size
+        row |= {
+            "status": result.status, "non_compulsory_bytes": result.non_compulsory_bytes,
+            "bound_bytes": result.bound_bytes, "gap": None if result.gap is None else round(result.gap, 6),
+            "first_s": None if result.first_s is None else round(result.first_s, 3),
+            "proof_s": seconds if result.status == "optimal" else None, "states": result.states,
+            "rows": size and size.rows, "columns": size and size.columns, "terms": size and size.terms,
+            "why": "; ".join(result.why) if result.shortage is None
+            else f"operator {result.shortage.operator} needs {result.shortage.needed_bytes:,} B",
+        }  # fmt: skip
+    row["seconds"] = round(time.perf_counter() - begin, 3)
+    out.send(row)
+    out.close()

@@ -1,0 +1,117 @@
+"""Rows of `cosma compare` as a table and as a figure."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cosma.rows import Row
+
+_MARKS = "osD^vP*Xd<>h"
+
+
+def print_table(console: Console, rows: Sequence[Row]) -> None:
+    """One line a run, grouped by model and budget; the least traffic of each group is marked."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold", min_width=12)
+    for column in ("budget", "solver", "status"):
+        table.add_column(column, no_wrap=True)
+    for column in ("bytes", "bound", "gap", "first", "proof", "terms", "MiB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    before = None
+    for row in rows:
+        case = _case(row)
+        if before not in (None, case):
+            table.add_section()
+        size = (
+            f"{row['budget']} {row['capacity_bytes']:,}" if str(row["budget"]).startswith("M_") else str(row["budget"])
+        )
+        mark = "*" if row["non_compulsory_bytes"] == _least(rows, case) else " "
+        table.add_row(
+            "" if before == case else _name(case), "" if before == case else size, row["solver"], row["status"],
+            _count(row["non_compulsory_bytes"]) + mark, _count(row["bound_bytes"]),
+            "" if row["gap"] is None else f"{100 * row['gap']:.1f} %", _seconds(row["first_s"]),
+            _seconds(row["proof_s"]) or f"(>{row['seconds']:.2f})", _count(row["terms"]),
+            _count(row["peak_memory_mib"]),
+        )  # fmt: skip
+        before = case
+    console.print(table)
+    console.print(
+        "* least non-compulsory bytes; first, proof: seconds to the first plan and to the proof, (>end) without one"
+    )
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        if row["status"] not in ("optimal", "feasible") and row["why"]:
+            notes.setdefault(row["why"], []).append(f"{_name(_case(row))} {row['budget']} {row['solver']}")
+    for why, runs in notes.items():
+        console.print(f"{', '.join(runs)}: {why}")
+
+
+def _case(row: Row) -> tuple[Any, ...]:
+    return row["model"], row["budget"], row["capacity_bytes"], row["weights"]
+
+
+def _name(case: tuple[Any, ...]) -> str:
+    return str(case[0]).removesuffix(".onnx") + (" +weights" if case[3] else "")
+
+
+def _least(rows: Sequence[Row], case: tuple[Any, ...]) -> int | None:
+    known = [r["non_compulsory_bytes"] for r in rows if _case(r) == case and r["non_compulsory_bytes"] is not None]
+    return min(known, default=None)
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def draw(rows: Sequence[Row], form: str) -> bytes:
+    """A dot a solver for each case, as per cent of the most that any solver moves there; png, svg or pdf."""
+    from matplotlib.figure import Figure
+
+    cases = list(dict.fromkeys(_case(row) for row in rows))
+    figure = Figure(
+        figsize=(9, 1.4 + len(cases) * (0.16 + 0.07 * len({row["solver"] for row in rows}))),
+        dpi=120,
+        layout="constrained",
+    )
+    draw_on(figure.subplots(), rows, cases)
+    out = io.BytesIO()
+    figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
+    return out.getvalue()
+
+
+def draw_on(axes: Any, rows: Sequence[Row], cases: Sequence[tuple[Any, ...]]) -> None:
+    """The figure on matplotlib axes: one line a case, the best bound as a bar, no plan at the right edge."""
+    solvers = list(dict.fromkeys(row["solver"] for row in rows))
+    most = {
+        case: max((r["non_compulsory_bytes"] or 0 for r in rows if _case(r) == case), default=0) or 1 for case in cases
+    }
+    for y, case in enumerate(cases):
+        bound = max((r["bound_bytes"] or 0 for r in rows if _case(r) == case), default=0)
+        axes.plot([100 * bound / most[case]] * 2, [y - 0.4, y + 0.4], color="0.35", linewidth=2, zorder=1)
+    for k, solver in enumerate(solvers):
+        spread = 0.7 * (k / max(1, len(solvers) - 1) - 0.5)  # so that equal results lie side by side
+        style = {"marker": _MARKS[k % len(_MARKS)], "linestyle": "none", "markersize": 5, "color": f"C{k % 10}"}
+        mine = [row for row in rows if row["solver"] == solver]
+        plans = [row for row in mine if row["non_compulsory_bytes"] is not None]
+        none = [row for row in mine if row["non_compulsory_bytes"] is None]
+        axes.plot(
+            [100 * r["non_compulsory_bytes"] / most[_case(r)] for r in plans],
+            [cases.index(_case(r)) + spread for r in plans], label=solver, zorder=2, **style,
+        )  # fmt: skip
+        axes.plot([110] * len(none), [cases.index(_case(r)) + spread for r in none], fillstyle="none", **style)
+    axes.set_yticks(range(len(cases)), [f"{_name(c)} {c[1]}" for c in cases], fontsize=8)
+    axes.set_ylim(len(cases) - 0.4, -0.6)
+    axes.set_xlim(-2, 114)
+    axes.axvline(105, color="0.8", linewidth=0.8)
+    axes.set_xticks([0, 20, 40, 60, 80, 100, 110], ["0", "20", "40", "60", "80", "100", "no plan"])
+    axes.set_xlabel("non-compulsory bytes, % of the most that any solver moves there; bar: best proven bound")
+    axes.grid(axis="x", color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8)

@@ -1,0 +1,96 @@
+"""Result rows on disk: one line a row, appended as they come, so that an interrupted run can go on."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cosma.errors import InputError
+from cosma.files import check_suffix, check_writable, write_atomic
+
+Row = dict[str, Any]
+
+
+class RowFile:
+    """An append-only file of rows, .csv or .jsonl; `rows` holds what was there.
+
+    Raises InputError: another suffix, not writable, or written by something else. A last line that was cut
+    off, as by a killed process, is dropped.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        check_suffix(path, "--output", (".csv", ".jsonl"))
+        check_writable(path)
+        self.path, self.columns = path, tuple(columns)
+        self.rows = self._read() if path.exists() else []
+
+    def _read(self) -> list[Row]:
+        try:
+            text = self.path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}: cannot read the rows that are there ({error})") from None
+        whole = text[: text.rfind("\n") + 1]
+        torn = text[len(whole) :]
+        header = _csv_line(self.columns)
+        is_csv = self.path.suffix == ".csv"
+        ours = (whole or torn).startswith("{") if not is_csv else whole.startswith(header) or header.startswith(text)
+        rows = (_parse_csv(whole) if is_csv else _parse_json(whole)) if ours or not text else None
+        if rows is None or any(set(row) != set(self.columns) for row in rows):
+            raise InputError(f"{self.path}: holds other rows than this command writes; give it another file")
+        if torn:
+            write_atomic(self.path, whole.encode())
+        return rows
+
+    def append(self, row: Row) -> None:
+        """Add a row; it is on the disk when this returns."""
+        row = {column: row[column] for column in self.columns}
+        if self.path.suffix == ".csv":
+            new = not self.path.exists() or not self.path.stat().st_size
+            text = (_csv_line(self.columns) if new else "") + _csv_line([_cell(v) for v in row.values()])
+        else:
+            text = json.dumps(row) + "\n"
+        with self.path.open("a") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(row)
+
+
+def _cell(value: Any) -> Any:
+    """CSV knows text only: None is an empty cell, everything else as JSON unless it is text already."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def read_value(cell: str) -> Any:
+    """What a CSV cell stands for: a number, a truth value, None, or else text."""
+    if cell == "":
+        return None
+    try:
+        value = json.loads(cell)
+    except ValueError:
+        return cell
+    return value if isinstance(value, int | float) else cell
+
+
+def _parse_csv(text: str) -> list[Row] | None:
+    try:
+        return [{k: read_value(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text), strict=True)]
+    except (csv.Error, TypeError):
+        return None
+
+
+def _parse_json(text: str) -> list[Row] | None:
+    try:
+        rows = [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+        return None
+    return rows if all(isinstance(row, dict) for row in rows) else None

@@ -1,0 +1,24 @@
+"""The default: search over all schedules, and where that does not end, divide and conquer on what it found."""
+
+from dataclasses import replace
+
+from cosma.problem import Problem
+from cosma.solvers import divide, portfolio
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.outcome import Outcome
+
+_SEARCH = 0.6  # of the time, at most
+
+
+def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
+    """The best placed plan within the limits, and a bound. Requires capacity >= M_R."""
+    outcome = portfolio.solve(problem, options, deadline.share(_SEARCH))
+    best = outcome.best
+    if best is None or best.cost_bytes == outcome.bound_bytes or any(len(modes) > 1 for modes in problem.modes):
+        return outcome
+    better, how = divide.improve(best, outcome.bound_bytes, options, deadline)
+    if better.cost_bytes == best.cost_bytes:
+        return outcome
+    return replace(
+        outcome, best=better, why=(*outcome.why, f"then divide and conquer: {how}"), fragmentation_bytes=None
+    )

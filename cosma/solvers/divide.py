@@ -1,0 +1,172 @@
+"""Divide and conquer: stretches of a schedule solved exactly, what is resident carried across their boundaries.
+
+Start from the best of a few cheap schedules with its optimal replacement, which is a plan. Cut it where few
+bytes cross. Each part is a problem of its own (`boundary.py`) that any exact solver solves; parts do not
+depend on each other, so processes share them. The plan's own stretch is a solution of each part, so
+nothing gets dearer. The stitched order's replacement is then optimised exactly, and windows around the
+dearest evictions are solved in the same way until none improves; then again with larger windows.
+The bound is that of windows as sub-DAGs, or of forced residency.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from cosma.problem import Problem
+from cosma.solvers import joint, portfolio, replacement, timeindexed
+from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers.boundary import Ledger, Stretch, stretch
+from cosma.solvers.bounds import Potentials
+from cosma.solvers.orders import LARGEST_SPACE, three_orders
+from cosma.solvers.outcome import Outcome, Placed, cheapest
+from cosma.solvers.space import whole
+from cosma.solvers.timeline import Timeline
+from cosma.solvers.windows import window_bounds, windows
+
+_SOLVERS = {"search": portfolio.solve, "joint": joint.solve, "paper": timeindexed.solve}
+PART_SOLVERS = tuple(_SOLVERS)
+_SIZES = {"search": (50, 100, 200, 400), "joint": (20, 40, 80), "paper": (8, 12)}  # operators in a window
+_PART_STATES = 20_000  # of the search in a part: a limit that strikes alike on every machine
+_BOUND_WINDOWS = (72, 216)
+
+_Solve = Callable[[list[Stretch]], list[tuple[int, ...] | None]]
+_Known = dict[tuple[object, int], tuple[int, ...] | None]  # kind of stretch and what it costs -> a cheaper order
+
+
+def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
+    """The best plan found, and a bound for all schedules. Requires capacity >= M_R.
+
+    Deterministic, whatever the number of processes, unless the deadline strikes.
+    """
+    best = three_orders(problem, options, DEFAULT_BACKEND, deadline.share(0.3))
+    first_s = deadline.elapsed_s
+    if best.cost_bytes == 0:
+        return Outcome(best, 0, "nothing to evict", ("a schedule fits without evictions",), 0, 0, first_s=first_s)
+    if any(len(modes) > 1 for modes in problem.modes):
+        why = "operators have several modes; only the smallest was tried"
+        return Outcome(best, 0, "trivial", (why,), first_s=first_s)
+    floor, states = _bound(problem, best.timeline.order, deadline.share(0.3))
+    best, why = improve(best, floor, options, deadline)
+    name = "sub-DAG windows or forced residency" if floor else "trivial"
+    return Outcome(best, min(floor, best.cost_bytes), name, (why,), states, first_s=first_s)
+
+
+def improve(best: Placed, floor: int, options: Options, deadline: Deadline) -> tuple[Placed, str]:
+    """A plan at least as good, by solving stretches of it again, and what was done. Stops at `floor` bytes."""
+    how = options.inner or "search"
+    known: _Known = {}
+    count = len(best.timeline.order)
+    with _solver(how, options, deadline) as run:
+        for size in _SIZES[how]:
+            best = _round(best, _narrow_parts(best, size), known, run, deadline)
+            while best.cost_bytes > floor and not deadline.passed:
+                before = best.cost_bytes, len(known)
+                best = _round(best, _worst_windows(best, size), known, run, deadline)
+                if before == (best.cost_bytes, len(known)):
+                    break  # every window of this size has been tried
+            if size >= count:
+                break
+    return (
+        best,
+        f"{len(known)} kinds of stretches of up to {', '.join(map(str, _SIZES[how]))} operators solved by {how}",
+    )
+
+
+def _round(
+    best: Placed, stretches: Iterable[tuple[int, int]], known: _Known, run: _Solve, deadline: Deadline
+) -> Placed:
+    """Solve disjoint stretches of a plan that cost something, each kind once, and stitch."""
+    ledger = Ledger.of(best)
+    parts = [stretch(ledger, start, end) for start, end in stretches if ledger.paid(start, end)]
+    keys = [(whole(part.problem).key, part.cost_bytes) for part in parts]
+    new = {key: part for key, part in zip(keys, parts, strict=True) if key not in known}
+    known.update(zip(new, run(list(new.values())), strict=True))
+    order = list(best.timeline.order)
+    for key, part in zip(keys, parts, strict=True):
+        inner = known[key]
+        if inner is not None:
+            order[part.start : part.end] = [part.operators[i] for i in inner]
+    if tuple(order) == best.timeline.order or deadline.passed:
+        return best
+    return cheapest((best, replacement.solve(Timeline.of(best.timeline.problem, order), DEFAULT_BACKEND, deadline)))
+
+
+def _narrow_parts(best: Placed, size: int) -> list[tuple[int, int]]:
+    """The whole order in parts of about `size` operators, cut where the fewest bytes cross.
+
+    A cut may lie up to a quarter of a part away from where it would be for balance.
+    """
+    count = len(best.timeline.order)
+    change = [0] * (count + 1)
+    for gap in best.timeline.gaps:
+        change[gap.first + 1] += best.timeline.problem.sizes[gap.tensor]
+        change[gap.second + 1 if gap.second < count else count] -= best.timeline.problem.sizes[gap.tensor]
+    crossing, live = [], 0
+    for t in range(count):
+        live += change[t]
+        crossing.append(live)
+    cuts = [0]
+    for middle in range(size, count - size // 2, size):
+        near = range(max(cuts[-1] + 1, middle - size // 4), min(count, middle + size // 4 + 1))
+        cuts.append(min(near, key=lambda t: (crossing[t], abs(t - middle), t)))
+    return list(zip(cuts, [*cuts[1:], count], strict=True))
+
+
+def _worst_windows(best: Placed, size: int) -> Iterator[tuple[int, int]]:
+    """Disjoint windows of `size` operators around the dearest evictions: around their ends, and around each end."""
+    count, sizes = len(best.timeline.order), best.timeline.problem.sizes
+    gaps = [best.timeline.gaps[g] for g in sorted(best.evicted)]
+    taken = [False] * count
+    for gap in sorted(gaps, key=lambda gap: (-sizes[gap.tensor], gap.first, gap.tensor)):
+        for middle in ((gap.first + gap.second) // 2, gap.first, gap.second):
+            start = max(0, min(middle - size // 2, count - size))
+            end = min(count, start + size)
+            if not any(taken[start:end]):
+                taken[start:end] = [True] * (end - start)
+                yield start, end
+
+
+def _bound(problem: Problem, order: Sequence[int], deadline: Deadline) -> tuple[int, int]:
+    """A lower bound for every schedule (bytes), and the states searched for it."""
+    floor, states = 0, 0
+    if len(order) <= LARGEST_SPACE:
+        floor = Potentials(whole(problem)).bound
+    for length in _BOUND_WINDOWS:
+        bounds = list(window_bounds(problem, windows(order, length, length), deadline))
+        floor = max(floor, sum(bound for _, bound, _ in bounds))
+        states += sum(searched for _, _, searched in bounds)
+    return floor, states
+
+
+@contextmanager
+def _solver(how: str, options: Options, deadline: Deadline) -> Iterator[_Solve]:
+    """What solves stretches: this process, or several that are started when there is more than one stretch."""
+    inner = replace(
+        options, solver="auto", state_limit=min(options.state_limit, _PART_STATES), write_model=None, jobs=1
+    )
+    one = partial(_solve_stretch, how=how, options=inner, deadline=deadline)
+    pool: list[ProcessPoolExecutor] = []
+
+    def run(todo: list[Stretch]) -> list[tuple[int, ...] | None]:
+        if options.jobs > 1 and len(todo) > 1 and not pool:
+            pool.append(ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")))
+        return list(pool[0].map(one, todo) if pool else map(one, todo))
+
+    try:
+        yield run
+    finally:
+        for executor in pool:
+            executor.shutdown(cancel_futures=True)
+
+
+def _solve_stretch(part: Stretch, how: str, options: Options, deadline: Deadline) -> tuple[int, ...] | None:
+    """A cheaper order of the stretch's operators, as positions in it; None if none was found."""
+    if deadline.passed:
+        return None
+    outcome = _SOLVERS[how](part.problem, options, deadline)
+    if outcome.best is None or outcome.best.cost_bytes >= part.cost_bytes:
+        return None
+    return tuple(v - 1 for v in outcome.best.timeline.order if 0 < v <= len(part.operators))

@@ -1,0 +1,135 @@
+"""A model given to OR-Tools: CP-SAT through its own API, HiGHS and SCIP through MathOpt."""
+
+import datetime
+import importlib
+from math import ceil, isfinite
+from typing import Any
+
+from cosma.solvers.base import Deadline
+from cosma.solvers.milp import Model, ModelTooLargeError, Solved
+
+NAMES = ("cp-sat", "mathopt-highs", "mathopt-scip")
+_LEAST_S = 0.01
+
+
+def solve(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
+    """One worker and a fixed seed; statuses as the solver means them."""
+    if backend == "cp-sat":
+        return _cp_sat(model, deadline, log)
+    return _math_opt(model, backend, deadline, log)
+
+
+def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
+    from ortools.sat.python import cp_model
+
+    class First(cp_model.CpSolverSolutionCallback):  # the time of the first solution
+        seconds: float | None = None
+
+        def on_solution_callback(self) -> None:
+            self.seconds = self.wall_time if self.seconds is None else self.seconds
+
+    program = cp_model.CpModel()
+    x = [program.new_int_var(low, high, "") for low, high in zip(model.lows, model.highs, strict=True)]
+    for row in range(len(model.rules)):
+        columns, factors = model.terms(row)
+        expression = cp_model.LinearExpr.weighted_sum([x[c] for c in columns], list(factors))
+        low, high = model.row_lows[row], model.row_highs[row]
+        if low is None:
+            program.add(expression <= high)
+        elif high is None:
+            program.add(expression >= low)
+        else:
+            program.add_linear_constraint(expression, low, high)
+        if row % 1024 == 0 and deadline.passed:
+            return Solved("unknown", why="time was up while the model was given to cp-sat")
+    program.minimize(cp_model.LinearExpr.weighted_sum(x, model.costs) + model.offset)
+    for column, value in model.hint.items():
+        program.add_hint(x[column], value)
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = 0
+    solver.parameters.log_search_progress = log
+    solver.parameters.max_time_in_seconds = max(_LEAST_S, deadline.remaining_s)
+    first = First()
+    status = solver.solve(program, first)
+    bound = _integer_bound(solver.best_objective_bound)
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        values = tuple(solver.value(v) for v in x)
+        return Solved("optimal" if status == cp_model.OPTIMAL else "feasible", values, bound, first.seconds)
+    if status == cp_model.INFEASIBLE:
+        return Solved("infeasible")
+    return Solved("unknown", None, bound if status == cp_model.UNKNOWN else None, why=solver.status_name(status))
+
+
+def _state(model: Model, deadline: Deadline, integral: bool) -> tuple[Any, list[Any]]:
+    """The model in MathOpt's own terms, and its variables."""
+    mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
+
+    program = mathopt.Model(name=model.name)
+    x = [
+        program.add_variable(lb=low, ub=high, is_integer=integral)
+        for low, high in zip(model.lows, model.highs, strict=True)
+    ]
+    for row in range(len(model.rules)):
+        low, high = model.row_lows[row], model.row_highs[row]
+        limits = {key: value for key, value in (("lb", low), ("ub", high)) if value is not None}
+        constraint = program.add_linear_constraint(**limits)
+        for c, f in zip(*model.terms(row), strict=True):
+            constraint.set_coefficient(x[c], f)
+        if row % 1024 == 0 and deadline.passed:
+            raise ModelTooLargeError("time was up while the model was given to the solver")
+    for variable, cost in zip(x, model.costs, strict=True):
+        if cost:
+            program.objective.set_linear_coefficient(variable, cost)
+    program.objective.offset = model.offset
+    return program, x
+
+
+def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
+    mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
+
+    try:
+        program, x = _state(model, deadline, True)
+    except ModelTooLargeError as error:
+        return Solved("unknown", why=str(error))
+    kind = mathopt.SolverType.HIGHS if backend == "mathopt-highs" else mathopt.SolverType.GSCIP
+    limit = datetime.timedelta(seconds=max(_LEAST_S, deadline.remaining_s))
+    # HiGHS knows no thread parameter here; it is sequential unless told otherwise.
+    threads = None if kind == mathopt.SolverType.HIGHS else 1
+    parameters = mathopt.SolveParameters(
+        time_limit=limit, threads=threads, enable_output=log, relative_gap_tolerance=0.0, absolute_gap_tolerance=0.0
+    )
+    hints = []
+    if model.hint and kind == mathopt.SolverType.GSCIP:  # HiGHS in MathOpt takes no hints
+        hints = [mathopt.SolutionHint(variable_values={x[c]: float(v) for c, v in model.hint.items()})]
+    result = mathopt.solve(
+        program, kind, params=parameters, model_params=mathopt.ModelSolveParameters(solution_hints=hints)
+    )
+    reason = result.termination.reason
+    bound = _integer_bound(result.termination.objective_bounds.dual_bound)
+    if result.has_primal_feasible_solution():
+        values = tuple(round(value) for value in result.variable_values(x))
+        return Solved("optimal" if reason == mathopt.TerminationReason.OPTIMAL else "feasible", values, bound)
+    if reason == mathopt.TerminationReason.INFEASIBLE:
+        return Solved("infeasible")
+    return Solved("unknown", None, bound, why=f"{backend}: {reason.value}")
+
+
+def relaxation(model: Model, deadline: Deadline) -> float | None:
+    """The optimum of the linear relaxation, by HiGHS; None if time is too short."""
+    mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
+
+    try:
+        program, _ = _state(model, deadline, False)
+    except ModelTooLargeError:
+        return None
+    limit = datetime.timedelta(seconds=max(_LEAST_S, deadline.remaining_s))
+    result = mathopt.solve(program, mathopt.SolverType.HIGHS, params=mathopt.SolveParameters(time_limit=limit))
+    if result.termination.reason != mathopt.TerminationReason.OPTIMAL:
+        return None
+    return float(result.objective_value())
+
+
+def _integer_bound(bound: float) -> int | None:
+    """Objectives are integers, so a bound may be rounded up; a little is taken off for rounding errors."""
+    return ceil(bound - 1e-6 * max(1.0, abs(bound))) if isfinite(bound) and abs(bound) < 2**62 else None

@@ -1,0 +1,50 @@
+"""The solvers by name. A name may be followed by a colon and who solves its programmes, or its parts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cosma.errors import InputError
+from cosma.problem import Problem
+from cosma.solvers import auto, baselines, divide, joint, orders, timeindexed
+from cosma.solvers.backends import BACKENDS
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.outcome import Outcome
+
+Solve = Callable[[Problem, Options, Deadline], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A solver: what it does in one line, and what may follow the colon."""
+
+    solve: Solve
+    what: str
+    inner: tuple[str, ...] = ()
+
+
+SOLVERS: dict[str, Entry] = {
+    "auto": Entry(auto.solve, "search over all schedules, exact where the limits allow"),
+    "divide": Entry(divide.solve, "divide and conquer over windows of the schedule", divide.PART_SOLVERS),
+    "joint": Entry(joint.solve, "integer programme over order and replacement, addresses on demand", BACKENDS),
+    "paper": Entry(timeindexed.solve, "the paper's time-indexed integer programme, Eq. 1-12", BACKENDS),
+    "paper-peak": Entry(
+        timeindexed.solve_peak, "the paper's order of smallest peak, Eq. 13-15, then compact", BACKENDS
+    ),
+    "compact": Entry(orders.solve, "integer programme of replacement on three orders", BACKENDS),
+    "tflite-exported-belady": Entry(baselines.solve, "TensorFlow Lite's arena, exported order, Belady"),
+    "tflite-exported-greedy": Entry(baselines.solve, "TensorFlow Lite's arena, exported order, greedy ILP"),
+    "tflite-peak-belady": Entry(baselines.solve, "TensorFlow Lite's arena, order of smallest peak, Belady"),
+    "tflite-peak-greedy": Entry(baselines.solve, "TensorFlow Lite's arena, order of smallest peak, greedy ILP"),
+    "best-fit": Entry(baselines.solve, "best fit in the exported order, Belady"),
+}
+
+
+def find(options: Options) -> Solve:
+    """The solver that the options name. Raises InputError naming the alternatives."""
+    entry = SOLVERS.get(options.name)
+    if entry is None:
+        raise InputError(f"--solver {options.solver!r}: no such solver; use one of {', '.join(SOLVERS)}")
+    if ":" in options.solver and options.inner not in entry.inner:
+        choices = f"one of {', '.join(entry.inner)}" if entry.inner else "nothing"
+        raise InputError(f"--solver {options.solver!r}: after '{options.name}:' goes {choices}")
+    return entry.solve

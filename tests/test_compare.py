@@ -1,0 +1,175 @@
+"""cosma compare: rows, limits, what explodes, what is resumed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cosma import compare
+from cosma.compare import COLUMNS, Run, key_of, run_all
+from cosma.compile import Settings, prepare
+from cosma.errors import InputError
+from cosma.hardware import Hardware
+from cosma.rows import RowFile
+from cosma.solvers.base import Options
+from tests.conftest import MODELS
+
+TINY = MODELS / "tiny_branches.onnx"
+
+
+def test_rows_table_figure_and_resume(run, tmp_path: Path) -> None:
+    rows, plot = tmp_path / "rows.csv", tmp_path / "plot.svg"
+    args = [
+        "compare",
+        TINY,
+        "--dtype",
+        "int8",
+        "--solvers",
+        "tflite-exported-belady,paper,auto,paper:xpress",
+        "--budgets",
+        "M_R,6KiB,4KiB",
+    ]
+    outcome = run(*args, "-o", rows, "--plot", plot)
+    assert outcome.code == 0, outcome.err
+    assert plot.read_text().count("<svg") == 1
+    stored = {(r["budget"], r["solver"]): r for r in RowFile(rows, COLUMNS).rows}
+    assert len(stored) == 12
+    assert stored["M_R", "auto"]["status"] == stored["M_R", "paper"]["status"] == "optimal"
+    assert stored["M_R", "auto"]["non_compulsory_bytes"] == stored["M_R", "paper"]["non_compulsory_bytes"] == 256
+    assert stored["M_R", "paper"]["terms"] > 0
+    assert stored["M_R", "auto"]["peak_memory_mib"] > 10
+    assert stored["M_R", "auto"]["first_s"] <= stored["M_R", "auto"]["proof_s"] <= stored["M_R", "auto"]["seconds"]
+    assert stored["M_R", "tflite-exported-belady"]["proof_s"] is None
+    assert stored["4KiB", "auto"]["status"] == "infeasible"
+    assert "needs 5,120 B" in stored["4KiB", "auto"]["why"]
+    assert stored["M_R", "paper:xpress"]["status"] == "error"
+    assert "to install it: pip install xpress" in outcome.out
+    before = rows.read_bytes()
+    again = run(*args, "-o", rows, "--json")
+    assert rows.read_bytes() == before
+    assert {(r["budget"], r["solver"]): r for r in again.json} == stored
+    more = run(*args[:-1], "M_R,M_P", "-o", rows)
+    assert "4 of 8 rows were in" in more.out
+    assert rows.read_bytes().startswith(before)
+
+
+def test_a_row_that_was_cut_off_is_run_again(run, tmp_path: Path) -> None:
+    for name in ("rows.csv", "rows.jsonl"):
+        path = tmp_path / name
+        args = ["compare", TINY, "--solvers", "best-fit,compact", "--budgets", "8KiB", "-o", path]
+        assert run(*args).code == 0
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20])
+        assert run(*args).code == 0
+        assert len(path.read_bytes().splitlines()) == len(whole.splitlines())
+        assert [r["solver"] for r in RowFile(path, COLUMNS).rows] == ["best-fit", "compact"]
+
+
+def one(solver: str, model: str = "nasnetalarge_224", **limits: object) -> Run:
+    prepared = prepare(MODELS / f"{model}.onnx", Hardware("h", 2**62), Settings("int8", "none", False))
+    problem = prepared.problem.with_capacity(prepared.problem.working_set_bytes)
+    options = Options(solver, **limits)  # type: ignore[arg-type]
+    return Run(type(prepared)(prepared.imported, problem, prepared.source), Hardware("h", 2**62), "M_R", options)
+
+
+def test_what_explodes_is_a_row() -> None:
+    runs = [
+        one("paper", memory_limit_bytes=300 * 2**20),
+        one("auto", memory_limit_bytes=90 * 2**20, state_limit=10**9),
+        one("compact", model="tiny_chain"),
+    ]
+    rows = {row["solver"]: row for row in run_all(runs, 2)}
+    assert rows["compact"]["status"] == "optimal"
+    assert rows["auto"]["status"] == "out of memory"
+    assert "94,371,840 B" in rows["auto"]["why"]
+    assert rows["auto"]["peak_memory_mib"] > 90
+    assert rows["paper"]["status"] in ("feasible", "out of memory")  # refused while it was built, or stopped
+
+
+def test_a_process_that_hangs_or_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_GRACE_S", 0.5)
+    monkeypatch.setattr(compare, "_child", hang)
+    (row,) = run_all([one("auto", model="tiny_chain", time_limit_s=0.5)], 1)
+    assert row["status"] == "out of time"
+    assert 1.0 <= row["seconds"] < 20
+    monkeypatch.setattr(compare, "_child", die)
+    (row,) = run_all([one("auto", model="tiny_chain")], 1)
+    assert (row["status"], row["why"]) == ("crashed", "the process ended with code 7 and no result")
+
+
+def hang(*_: object) -> None:
+    time.sleep(60)
+
+
+def die(*_: object) -> None:
+    import os
+
+    os._exit(7)
+
+
+def test_keys_tell_runs_apart() -> None:
+    a, b = one("auto", model="tiny_chain"), one("auto", model="tiny_chain", time_limit_s=5.0)
+    assert a.key != b.key
+    assert a.key == key_of({**a.head, "status": "optimal", "budget": "whatever"})
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    command = [
+        sys.executable, "-m", "cosma", "compare", str(TINY), str(MODELS / "nasnetalarge_224.onnx"), "--solvers",
+        "best-fit,paper", "--budgets", "M_R", "--dtype", "int8", "-o", str(rows),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (rows.exists() and rows.read_text().count("\n") >= 2):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    kept = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert f"{len(kept)} rows are in {rows}; run again to go on" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--solvers", "magic"], "--solver 'magic': no such solver; use one of auto,"),
+        (["--solvers", "auto:cbc"], "after 'auto:' goes nothing"),
+        (["--solvers", ","], "--solvers ',': names nothing"),
+        (["--budgets", "M_X"], "--budgets: 'M_X'"),
+        (["-o", "rows.txt"], "--output rows.txt: cannot write a .txt file; use .csv or .jsonl"),
+        (["--plot", "/nowhere/p.png"], "there is no folder /nowhere"),
+    ],
+)
+def test_bad_arguments(run, flags: list[str], complaint: str) -> None:
+    outcome = run("compare", TINY, *flags)
+    assert outcome.code == 2
+    assert complaint in outcome.err
+
+
+def test_rows_of_something_else_are_left_alone(tmp_path: Path) -> None:
+    for name, text in (("a.csv", "x,y\n1,2\n"), ("b.jsonl", '{"x": 1}\n'), ("c.csv", "no rows at all")):
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(InputError, match="holds other rows than this command writes"):
+            RowFile(path, COLUMNS)
+        assert path.read_text() == text
+
+
+def test_without_and_stats_on_the_command_line(run, tmp_path: Path) -> None:
+    flags = ("compile", TINY, "--dtype", "int8", "--scratchpad", "5KiB", "--solver", "paper")
+    path = tmp_path / "m.lp"
+    strong = run(*flags, "--json", "--root-bound", "--write-model", path).json
+    literal = run(*flags, "--json", "--without", "all").json
+    assert strong["non_compulsory_bytes"] == literal["non_compulsory_bytes"] == 256
+    assert strong["model_size"]["terms"] < literal["model_size"]["terms"]
+    assert 0 <= strong["model_size"]["root_bound"] <= 256
+    assert "Minimize" in path.read_text()
+    assert "--without 'magic': no such strengthening" in run(*flags, "--without", "magic").err
+    assert run("solvers", "--json").json[0]["name"] == "auto"
+    assert "paper-peak" in run("solvers").out
