@@ -5,6 +5,8 @@ python results/measure.py phases    where the time of a compilation goes
 python results/measure.py proofs    optima over all schedules: networks, fusions, settings, budgets
 python results/measure.py randwire  the same for randomly wired networks
 python results/measure.py growth    time and memory against size, synthetic stacks
+python results/measure.py strengthenings  the paper's programme with and without each; same solver, same instances
+python results/measure.py programmes      size and root bound of the paper's and of the joint programme
 """
 
 import csv
@@ -28,11 +30,12 @@ from cosma.frontend.onnx_ import load
 from cosma.fusion import fuse
 from cosma.hardware import Hardware
 from cosma.problem import Problem
-from cosma.solvers import portfolio, replacement
+from cosma.solvers import portfolio, registry, replacement
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.outcome import to_plan
 from cosma.solvers.search import smallest_peak
 from cosma.solvers.space import whole
+from cosma.solvers.timeindexed.indices import STRENGTHENINGS
 from cosma.solvers.timeline import Timeline
 from cosma.verify import require_valid
 
@@ -231,6 +234,67 @@ def measure_growth() -> Iterable[dict[str, Any]]:
             yield row
 
 
+def small_instances() -> list[Problem]:
+    """Graphs that the literal programme can be solved for, on their M_R, where something has to be evicted."""
+    graphs = [synthetic.random_dag(seed, 10) for seed in range(20)]
+    problems = [Problem(synthetic.transformer_stack(1), 2**62), *(Problem(graph, 2**62) for graph in graphs)]
+    problems = [p.with_capacity(p.working_set_bytes) for p in problems]
+    return [p for p in problems if portfolio.solve(p, Options(), Deadline.after(60)).bound_bytes][:6]
+
+
+def variants() -> list[tuple[str, str, frozenset[str]]]:
+    """Name, solver and what is left out: the literal programme, each strengthening alone, all but each, other paths."""
+    every = frozenset(STRENGTHENINGS)
+    alone = [(f"only {name}", "paper", every - {name}) for name in STRENGTHENINGS]
+    without = [(f"all but {name}", "paper", frozenset({name})) for name in STRENGTHENINGS]
+    others = [(solver, solver, frozenset[str]()) for solver in ("joint", "compact", "auto")]
+    return [("literal", "paper", every), *alone, *without, ("all", "paper", frozenset()), *others]
+
+
+def measure_strengthenings() -> Iterable[dict[str, Any]]:
+    """Seconds of each variant, one process, fresh caches aside; the ratio is to the literal programme."""
+    limit = 20.0
+    for backend in ("cp-sat", "highs"):
+        for problem in small_instances():
+            portfolio.solve(problem, Options(), Deadline.after(limit))
+            registry.find(Options(solver=f"joint:{backend}"))(problem, Options(), Deadline.after(limit))  # starts it
+            literal_s = 0.0
+            for name, solver, without in variants():
+                inner = solver if solver == "auto" else f"{solver}:{backend}"
+                options = Options(solver=inner, time_limit_s=limit, without=without)
+                start = time.perf_counter()
+                outcome = registry.find(options)(problem, options, Deadline.after(limit))
+                seconds = time.perf_counter() - start
+                literal_s = literal_s or seconds
+                row = {
+                    "graph": problem.graph.name, "operators": len(problem.graph.operators), "backend": backend,
+                    "variant": name, "terms": outcome.size.terms if outcome.size else "",
+                    "bytes": outcome.best.cost_bytes if outcome.best else "", "bound_bytes": outcome.bound_bytes,
+                    "seconds": round(seconds, 4), "speedup": round(literal_s / seconds, 2),
+                }  # fmt: skip
+                show(row)
+                yield row
+
+
+def measure_programmes() -> Iterable[dict[str, Any]]:
+    """Rows, columns, terms and root bound at M_R of every network in which something has to leave."""
+    for path in MODELS:
+        problem = prepare(path, Hardware("any", 2**62), Settings("int8", "pointwise", False)).problem
+        problem = problem.with_capacity(problem.working_set_bytes)
+        best = portfolio.solve(problem, Options(), Deadline.after(60)).best
+        for solver in ("paper", "joint") if best and best.cost_bytes else ():
+            options = Options(solver=solver, time_limit_s=240, root_bound=True)
+            size = registry.find(options)(problem, options, Deadline.after(options.time_limit_s)).size
+            assert size is not None
+            row = {
+                "model": path.stem, "programme": solver, "rows": size.rows, "columns": size.columns,
+                "terms": size.terms, "root_bound": "" if size.root_bound is None else round(size.root_bound),
+                "optimum_bytes": best.cost_bytes if best else "",
+            }  # fmt: skip
+            show(row)
+            yield row
+
+
 if __name__ == "__main__":
     questions = {
         "models": measure_models,
@@ -238,6 +302,8 @@ if __name__ == "__main__":
         "proofs": measure_proofs,
         "randwire": measure_randwire,
         "growth": measure_growth,
+        "strengthenings": measure_strengthenings,
+        "programmes": measure_programmes,
     }
     for name in sys.argv[1:] or questions:
         store(name, questions[name]())

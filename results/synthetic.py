@@ -1,5 +1,6 @@
 """Seeded graphs for benchmarks: randomly wired networks, and stacks of cells and blocks of any length. int8."""
 
+import random
 from collections.abc import Sequence
 
 import networkx as nx
@@ -49,6 +50,16 @@ def randwire(seed: int, weighted_sums: bool, nodes: int = 32, channels: int = 78
         ends = [made[node] for node in range(nodes) if all(other < node for other in wiring[node])]
         last = net.add("mean", ends, size)
     net.add("head", [last], 1280)
+    return net.finish()
+
+
+def random_dag(seed: int, operators: int) -> Graph:
+    """Operators that read one to three of the last five tensors; sizes of 1 to 8 bytes."""
+    dice = random.Random(seed)
+    net = _Builder(f"random_{operators}_{seed}", dice.randint(1, 8))
+    for _ in range(operators):
+        recent = range(max(0, len(net.tensors) - 5), len(net.tensors))
+        net.add("op", sorted(dice.sample(recent, min(len(recent), dice.randint(1, 3)))), dice.randint(1, 8))
     return net.finish()
 
 

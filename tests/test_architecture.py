@@ -25,6 +25,7 @@ ORDER = [
     "allocate",
     "solvers.base",
     "solvers.milp",
+    "solvers.stoppable",
     "solvers.milp_ortools",
     "solvers.milp_pulp",
     "solvers.backends",
@@ -71,7 +72,7 @@ LIBRARIES = {
     "yaml": {"hardware"},
     "pydantic": {"hardware", "plan"},
     "networkx": {"frontend"},
-    "psutil": {"solvers.milp_pulp", "compare"},
+    "psutil": {"solvers.stoppable", "compare"},
 }
 
 

@@ -6,6 +6,7 @@ from cosma.files import write_atomic
 from cosma.solvers import milp_ortools, milp_pulp
 from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, Solved
+from cosma.solvers.stoppable import StoppedError
 
 BACKENDS = (*milp_ortools.NAMES, *milp_pulp.INSTALL)
 BUNDLED = (*milp_ortools.NAMES, "highs", "cbc")  # those that come along
@@ -16,10 +17,11 @@ def solve(model: Model, backend: str, deadline: Deadline, log: bool = False) -> 
 
     Raises InputError where the backend is not installed.
     """
-    if backend in milp_ortools.NAMES:
-        solved = milp_ortools.solve(model, backend, deadline, log)
-    else:
-        solved = milp_pulp.solve(model, backend, deadline, log)
+    call = milp_ortools.solve if backend in milp_ortools.NAMES else milp_pulp.solve
+    try:
+        solved = call(model, backend, deadline, log)
+    except StoppedError as error:
+        return Solved("unknown", why=f"{backend} {error}")
     if solved.values is not None:
         broken = model.broken_rule(solved.values)
         if broken is not None:
@@ -32,7 +34,10 @@ def solve(model: Model, backend: str, deadline: Deadline, log: bool = False) -> 
 
 def relaxation(model: Model, deadline: Deadline) -> float | None:
     """The optimum of the model without integrality, in the objective's unit; None if not found in time."""
-    return milp_ortools.relaxation(model, deadline)
+    try:
+        return milp_ortools.relaxation(model, deadline)
+    except StoppedError:
+        return None
 
 
 def write(model: Model, path: Path, deadline: Deadline) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cosma.solvers.base import Deadline, Size
 
-_BYTES_A_TERM = 150  # here and in a solver together; measured with CP-SAT, HiGHS and CBC, rounded up
+_BYTES_A_TERM = 300  # here and in a solver together; measured with CP-SAT, HiGHS and CBC, rounded up
 _LOOK_AT_CLOCK = 1 << 10  # rows or columns between two looks
 
 Status = Literal["optimal", "feasible", "infeasible", "unknown", "wrong"]

@@ -2,21 +2,27 @@
 
 import datetime
 import importlib
+from dataclasses import replace
 from math import ceil, isfinite
 from typing import Any
 
+from cosma.solvers import stoppable
 from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 
 NAMES = ("cp-sat", "mathopt-highs", "mathopt-scip")
 _LEAST_S = 0.01
+_LARGE = 500_000  # terms; stating more takes seconds, and presolving them, in which nobody looks at the clock
 
 
 def solve(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
-    """One worker and a fixed seed; statuses as the solver means them."""
-    if backend == "cp-sat":
+    """One worker and a fixed seed; statuses as the solver means them. Raises StoppedError."""
+    if backend == "cp-sat" and model.size.terms <= _LARGE:
         return _cp_sat(model, deadline, log)
-    return _math_opt(model, backend, deadline, log)
+    sent = replace(model, deadline=deadline)
+    if backend == "cp-sat":
+        return stoppable.run("ortools", deadline, _cp_sat, sent, deadline, log)
+    return stoppable.run("ortools", deadline, _math_opt, sent, backend, deadline, log)
 
 
 def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
@@ -116,9 +122,12 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
 
 
 def relaxation(model: Model, deadline: Deadline) -> float | None:
-    """The optimum of the linear relaxation, by HiGHS; None if time is too short."""
-    mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
+    """The optimum of the linear relaxation, by HiGHS; None if time is too short. Raises StoppedError."""
+    return stoppable.run("ortools", deadline, _relax, replace(model, deadline=deadline), deadline)
 
+
+def _relax(model: Model, deadline: Deadline) -> float | None:
+    mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
     try:
         program, _ = _state(model, deadline, False)
     except ModelTooLargeError:

@@ -5,23 +5,15 @@ the same symbols (github.com/google/or-tools/issues/5246). So PuLP gets a proces
 lets a solver that ignores its time limit be stopped.
 """
 
-import atexit
 import importlib
-import multiprocessing
-import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import TimeoutError as NotInTimeError
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from functools import cache
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from cosma.errors import InputError
+from cosma.solvers import stoppable
 from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 
@@ -37,7 +29,6 @@ INSTALL: dict[str, str] = {
     "copt": "pip install coptpy, and a licence from shanshu.ai",
     "glpk": "install glpsol, e.g. apt install glpk-utils",
 }
-_GRACE_S = 1.0  # after the time limit, for the solver to say what it has
 # PuLP's own names, the first one available is used.
 _NAMES = {
     "highs": ("HiGHS",), "cbc": ("PULP_CBC_CMD", "COIN_CMD"), "gurobi": ("GUROBI", "GUROBI_CMD"),
@@ -47,38 +38,14 @@ _NAMES = {
 
 
 def solve(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
-    """One thread and no gap tolerance. Raises InputError if PuLP cannot find the solver."""
+    """One thread and no gap tolerance. Raises InputError if PuLP cannot find the solver, and StoppedError."""
     sent = replace(model, deadline=deadline)  # a moment of the monotonic clock, which all processes share
-    try:
-        _worker().submit(os.getpid).result()  # so that the process itself has started
-        return _worker().submit(_solve_here, sent, backend, log).result(deadline.remaining_s + _GRACE_S)
-    except BrokenProcessPool:
-        _worker.cache_clear()
-        return Solved("unknown", why=f"{backend} crashed")
-    except NotInTimeError:
-        _stop_worker()
-        return Solved("unknown", why=f"{backend} ran past its time limit and was stopped")
+    return stoppable.run("pulp", deadline, _solve_here, sent, backend, log)
 
 
 def export(model: Model, suffix: str, deadline: Deadline) -> bytes:
     """The model as the text of an .lp or .mps file."""
-    return _worker().submit(_export_here, replace(model, deadline=deadline), suffix).result()
-
-
-@cache
-def _worker() -> ProcessPoolExecutor:
-    worker = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    atexit.register(worker.shutdown, wait=False, cancel_futures=True)
-    return worker
-
-
-def _stop_worker() -> None:
-    """Stop the process and what it has started: CBC is a programme of its own."""
-    for pid in list(_worker()._processes):
-        process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
-            one.kill()
-    _worker.cache_clear()
+    return stoppable.worker("pulp").submit(_export_here, replace(model, deadline=deadline), suffix).result()
 
 
 def _state(model: Model) -> tuple[Any, list[Any]]:
