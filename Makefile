@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench results schema clean
+.PHONY: help demo test test-slow check bench paper results schema clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,7 +35,10 @@ check: $(READY)  ## lint and type-check
 bench: $(READY)  ## time the phases of a compilation for every model, into results/phases.csv
 	$(BIN)/python results/measure.py phases
 
-results: $(READY)  ## measure everything again and rewrite the README's tables and figures
+paper: $(READY)  ## run what is missing of the paper's evaluation, rewrite results/paper/ with its figures
+	$(BIN)/python results/paper.py
+
+results: paper  ## measure everything again and rewrite the README's tables and figures
 	$(BIN)/python results/measure.py
 	$(BIN)/python results/render.py
 

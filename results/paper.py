@@ -60,6 +60,11 @@ def measure() -> None:
         file.append(row)
 
 
+def stored() -> list[Row]:
+    """The rows that are there."""
+    return RowFile(FOLDER / "rows.csv", COLUMNS).rows
+
+
 def cases(rows: Sequence[Row]) -> dict[tuple[str, bool, str], dict[str, Row]]:
     """The rows by (network, weights, budget), then by solver."""
     found: dict[tuple[str, bool, str], dict[str, Row]] = {}
@@ -205,7 +210,7 @@ All cases, easy ones too; seconds of solving, in a fresh process, importing the 
 
 def render() -> None:
     """results/paper/README.md and its figures."""
-    rows = RowFile(FOLDER / "rows.csv", COLUMNS).rows
+    rows = stored()
     found = cases(rows)
     moved = [by for by in found.values() if any(row["non_compulsory_bytes"] for row in by.values())]
     text = TEXT.format(

@@ -4,10 +4,14 @@ Generated text stands between `<!-- NAME -->` and `<!-- /NAME -->`; everything e
 """
 
 import csv
+import math
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import paper
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -119,6 +123,53 @@ def randwire_table() -> str:
     return table(["graph", "operators", "budget", "bytes, or bound to plan", "states", "seconds"], lines)
 
 
+def strengthenings_table() -> str:
+    """Geometric means over the instances of how many times as fast as the literal programme, by solver."""
+    found = rows("strengthenings")
+    backends = list(dict.fromkeys(r["backend"] for r in found))
+    lines = []
+    for variant in dict.fromkeys(r["variant"] for r in found):
+        line = [variant]
+        for backend in backends:
+            mine = [r for r in found if (r["variant"], r["backend"]) == (variant, backend)]
+            speedup = math.exp(statistics.mean(math.log(float(r["speedup"])) for r in mine))
+            proved = sum(r["bytes"] == r["bound_bytes"] for r in mine)
+            line += [f"{speedup:.3g}", f"{proved} of {len(mine)}"]
+        lines.append(line)
+    header = ["programme", *(cell for b in backends for cell in (f"{b}: times as fast", "proved"))]
+    return table(header, lines)
+
+
+def programmes_table() -> str:
+    """Sizes and root bounds of the two programmes side by side."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for r in rows("programmes"):
+        found.setdefault(r["model"], {})[r["programme"]] = r
+    lines = []
+    for model, by in found.items():
+        cells = [
+            f"{int(by[p][c]):,}" if by[p][c] else "n/a" for p in ("paper", "joint") for c in ("terms", "root_bound")
+        ]
+        lines.append([model, *cells, f"{int(by['joint']['optimum_bytes']):,}"])
+    return table(["model", "paper: terms", "root bound", "joint: terms", "root bound", "optimum"], lines)
+
+
+def paper_summary() -> str:
+    """What `auto` saves over the paper's baselines, and how divide and conquer does on the networks found by search."""
+    found = paper.cases(paper.stored())
+    searched = [(key, by) for key, by in found.items() if key[0] in paper.BY_SEARCH]
+    least = [min(r["non_compulsory_bytes"] for r in by.values() if r["status"] == "optimal") for _, by in searched]
+    worst = max(
+        by["divide"]["non_compulsory_bytes"] / best - 1 if best else 0.0
+        for (_, by), best in zip(searched, least, strict=True)
+    )
+    slowest = max(by["divide"]["seconds"] for _, by in searched)
+    return (
+        "\n".join(paper.savings(found, "auto")) + "\n\nDivide and conquer alone, on the four networks found by search "
+        f"({len(searched)} cases): at most {100 * worst:.1f} % above the proved optimum, in at most {slowest:.1f} s."
+    )
+
+
 def growth_figure() -> str:
     """Time and memory against size, into results/growth.png."""
     from matplotlib.figure import Figure
@@ -166,6 +217,9 @@ def _parts() -> dict[str, str]:
         "proofs-summary": proofs_summary(),
         "randwire": randwire_table(),
         "growth": growth_figure(),
+        "strengthenings": strengthenings_table(),
+        "programmes": programmes_table(),
+        "paper": paper_summary(),
         "demo": demo(),
     }
 
