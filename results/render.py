@@ -45,7 +45,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
 def table(header: list[str], lines: list[list[str]]) -> str:
     """A Markdown table, numbers to the right."""
-    rule = ["---" if i == 0 or not lines[0][i][:1].isdigit() else "---:" for i in range(len(header))]
+    rule = ["---:" if i and any(line[i][:1].isdigit() for line in lines) else "---" for i in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *lines])
 
 

@@ -284,7 +284,7 @@ def _rounds(
         joint.model.hint = joint.encode(best)
         solved = backends.solve(joint.model, backend, deadline, options.log)
         bound = max(bound, moved + max(0, solved.bound or 0) * joint.index.unit)
-        why = (f"{backend}: {solved.status}, {rounds} cuts for addresses", *([solved.why] if solved.why else []))
+        why = (f"{solved.why or f'{backend}: {solved.status}'}, {rounds} cuts for addresses",)
         if solved.values is None:
             break
         timeline, evicted = joint.decode(solved.values)

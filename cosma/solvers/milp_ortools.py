@@ -64,7 +64,12 @@ def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
         return Solved("optimal" if status == cp_model.OPTIMAL else "feasible", values, bound, first.seconds)
     if status == cp_model.INFEASIBLE:
         return Solved("infeasible")
-    return Solved("unknown", None, bound if status == cp_model.UNKNOWN else None, why=solver.status_name(status))
+    return Solved(
+        "unknown",
+        None,
+        bound if status == cp_model.UNKNOWN else None,
+        why=f"cp-sat: {solver.status_name(status).lower()}",
+    )
 
 
 def _state(model: Model, deadline: Deadline, integral: bool) -> tuple[Any, list[Any]]:

@@ -37,7 +37,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     best, why = better_of(incumbent, None if solved.values is None else decode(programme, solved.values), backend)
     single = all(len(modes) == 1 for modes in problem.modes)
     bound = min(best.cost_bytes, moved + max(0, solved.bound or 0) * indices.unit) if single else 0
-    reasons = (f"{backend}: {solved.status}", solved.why, why)
+    reasons = (solved.why or f"{backend}: {solved.status}", why)
     return Outcome(
         best, bound, "time-indexed programme" if bound else "trivial", tuple(r for r in reasons if r),
         size=size, first_s=first_s,
@@ -59,7 +59,7 @@ def solve_peak(problem: Problem, options: Options, deadline: Deadline) -> Outcom
         return Outcome(best, 0, "trivial", (str(error),), size=programme.model.size, first_s=first_s)
     size = measure(programme.model, indices.unit, options, deadline)
     solved = backends.solve(programme.model, backend, deadline.share(0.8), options.log)
-    why = [f"{backend}: {solved.status}", solved.why]
+    why = [solved.why or f"{backend}: {solved.status}"]
     if solved.values is not None:
         found = replacement.solve(Timeline.of(problem, order(programme, solved.values)), DEFAULT_BACKEND, deadline)
         best, _ = better_of(best, found, backend)
