@@ -47,6 +47,7 @@ class Figure(_Strict):
 
 class _Scratchpad(_Strict):
     capacity: Figure
+    instances: Figure | None = None
     alignment: Figure | None = None
     holds_weights: Figure | None = None
 
@@ -59,6 +60,7 @@ class _Dram(_Strict):
 class _Compute(_Strict):
     rate: Figure | None = None
     clock: Figure | None = None
+    peak: Figure | None = None
     fusion: Figure | None = None
 
 
@@ -74,8 +76,10 @@ class Hardware:
     """One software-managed scratchpad and what surrounds it. None: the figure is not known.
 
     capacity_bytes is rounded down to the alignment. Bandwidth in bytes/s, energy in pJ per byte
-    moved to or from DRAM, rate in multiply-accumulates per cycle, clock in Hz. `weights`: whether
-    parameters share this scratchpad with the activations.
+    moved to or from DRAM. macs_per_s: multiply-accumulates a second at full utilisation, rate x clock
+    where both are known, else the stated peak. `weights`: whether parameters share this scratchpad
+    with the activations. `instances`: how many such scratchpads the chip has; capacity and macs_per_s
+    are those of one, the DRAM is the whole chip's.
     """
 
     name: str
@@ -86,8 +90,8 @@ class Hardware:
     fusion: Fusion = "none"
     dram_bytes_per_s: float | None = None
     dram_pj_per_byte: float | None = None
-    macs_per_cycle: float | None = None
-    clock_hz: float | None = None
+    macs_per_s: float | None = None
+    instances: int = 1
     figures: tuple[tuple[str, Figure], ...] = ()
 
     def __post_init__(self) -> None:
@@ -161,8 +165,8 @@ def _parse(name: str, document: object) -> Hardware:
         fusion=fusion,
         dram_bytes_per_s=_number(dram.bandwidth, "bytes/s", "dram.bandwidth"),
         dram_pj_per_byte=_number(dram.energy, "pJ/B", "dram.energy"),
-        macs_per_cycle=_number(compute.rate, "MAC/cycle", "compute.rate"),
-        clock_hz=_number(compute.clock, "Hz", "compute.clock"),
+        macs_per_s=_macs_per_s(compute),
+        instances=_instances(pad.instances),
         figures=tuple(_figures(spec)),
     )
 
@@ -192,6 +196,20 @@ def _number(figure: Figure | None, dimension: str, what: str) -> float | None:
     if value == 0:
         raise InputError(f"{what}: {figure.value!r} is zero; leave the key out if the figure is unknown")
     return float(value)
+
+
+def _macs_per_s(compute: _Compute) -> float | None:
+    rate = _number(compute.rate, "MAC/cycle", "compute.rate")
+    clock = _number(compute.clock, "Hz", "compute.clock")
+    peak = _number(compute.peak, "MAC/s", "compute.peak")
+    return peak if rate is None or clock is None else rate * clock
+
+
+def _instances(figure: Figure | None) -> int:
+    text = _text(figure, "1")
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise InputError(f"scratchpad.instances: {text!r} is not a count of 1 or more; write e.g. 72")
+    return int(text)
 
 
 def _explain(error: ValidationError) -> str:

@@ -19,6 +19,7 @@ ORDER = [
     "frontend",
     "fusion",
     "hardware",
+    "estimate",
     "problem",
     "plan",
     "verify",

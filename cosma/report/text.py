@@ -156,6 +156,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("peak", f"{both(problem.peak_bytes(range(len(graph.operators))))} in the exported order, nothing evicted"),
             ("compulsory", both(problem.compulsory_bytes)),
             ("padding", f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.alignment_bytes} B"),
+            ("MACs", f"{graph.macs:,} multiply-accumulates in convolutions and matrix products"),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
             ("fused", f"{sum(len(v.members) for v in fused)} operators into {len(fused)}"),
             ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
@@ -245,6 +246,7 @@ def inspection(prepared: Prepared) -> dict[str, object]:
         "working_set_bytes": problem.working_set_bytes,
         "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
         "compulsory_bytes": problem.compulsory_bytes,
+        "macs": problem.graph.macs,
         "largest_working_sets": [
             {"operator": name, "type": op_type, "operands": dict(operands), "bytes": size}
             for name, op_type, operands, size in largest_working_sets(problem)
