@@ -26,6 +26,7 @@ class Cache:
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
         self._folder, self._warn = folder, warn
+        self._writable = True
 
     def get(self, key: str) -> Any:
         """The value, or None."""
@@ -44,17 +45,15 @@ class Cache:
 
     def put(self, key: str, value: Any) -> None:
         """Keep a value; a cache that cannot be written is told of once and then left alone."""
+        if not self._writable:
+            return
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps({"digest": digest(value), "value": value}).encode())
         except (OSError, InputError) as error:
             self._warn(f"{self._folder}: the cache cannot be written ({error}); going on without")
-            self.put = _nowhere  # type: ignore[method-assign]
+            self._writable = False
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key[2:]}.json"
-
-
-def _nowhere(_: str, __: Any) -> None:
-    """A cache that keeps nothing."""

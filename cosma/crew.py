@@ -1,11 +1,12 @@
-"""Tasks on any `concurrent.futures.Executor`: processes of this machine, or a Dask cluster. Killed workers are survived."""
+"""Tasks on any `concurrent.futures.Executor`, processes here or a Dask cluster; killed workers are survived."""
 
+import importlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -26,7 +27,10 @@ class Failed:
 
 @dataclass(slots=True)
 class Crew:
-    """`width` tasks at a time. A task in which a worker dies is tried once more, alone; then it has failed."""
+    """`width` tasks at a time. Tasks that ran when a worker died are tried again one by one.
+
+    One that its worker does not survive alone either, twice, has failed.
+    """
 
     start: Callable[[], Executor]
     width: int
@@ -35,6 +39,7 @@ class Crew:
     _suspects: deque[tuple[Hashable, tuple[Any, ...]]] = field(default_factory=deque)
     _running: dict["Future[Any]", tuple[Hashable, tuple[Any, ...]]] = field(default_factory=dict)
     _alone: bool = False
+    _deaths: Counter[Hashable] = field(default_factory=Counter)
 
     def submit(self, ticket: Hashable, call: Callable[..., Any], *arguments: Any) -> None:
         """Have `call(*arguments)` run; `finished` returns its result under the ticket."""
@@ -48,14 +53,14 @@ class Crew:
             if not self._running:
                 break
             done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-            broken = [task for future, task in self._running.items() if isinstance(_error(future), BrokenExecutor)]
-            for future in done:
-                task = self._running.pop(future)
-                if task not in broken:
-                    error = _error(future)
-                    found.append((task[0], future.result() if error is None else _explain(error)))
+            broken = any(isinstance(future.exception(), BrokenExecutor) for future in done)
+            for future in list(self._running) if broken else done:
+                error = future.exception() if future.done() else BrokenExecutor()
+                if not isinstance(error, BrokenExecutor):
+                    ticket, _ = self._running.pop(future)
+                    found.append((ticket, future.result() if error is None else _explain(error)))
             if broken:
-                found += self._recover(broken)
+                found += self._recover(list(self._running.values()))
         return found
 
     def _fill(self) -> None:
@@ -68,15 +73,15 @@ class Crew:
             ticket, (call, *arguments) = task = queue.popleft()
             self._running[self._executor.submit(call, *arguments)] = (ticket, task[1])
 
-    def _recover(self, broken: list[tuple[Hashable, tuple[Any, ...]]]) -> list[tuple[Hashable, Any]]:
-        """A worker died, and with it the executor: start another; whoever ran alone was the reason."""
-        alone = self._alone
+    def _recover(self, lost: list[tuple[Hashable, tuple[Any, ...]]]) -> list[tuple[Hashable, Any]]:
+        """A worker died, and with it the executor: have what it ran tried again, alone."""
+        if self._alone:
+            self._deaths.update(ticket for ticket, _ in lost)
         self.close()
         self._running.clear()
-        if alone:
-            return [(ticket, Failed("its process was killed, and again when it ran alone")) for ticket, _ in broken]
-        self._suspects.extend(broken)
-        return []
+        failed = [task for task in lost if self._deaths[task[0]] > 1]
+        self._suspects.extend(task for task in lost if task not in failed)
+        return [(ticket, Failed("its process was killed, again and again")) for ticket, _ in failed]
 
     def close(self) -> None:
         """Stop everything that runs, at once."""
@@ -84,13 +89,11 @@ class Crew:
         if executor is None:
             return
         processes = list((getattr(executor, "_processes", None) or {}).values())
-        executor.shutdown(wait=False, cancel_futures=True)
+        for future in self._running:
+            future.cancel()
+        executor.shutdown(wait=False)
         for process in processes:
             process.kill()
-
-
-def _error(future: "Future[Any]") -> BaseException | None:
-    return future.exception() if future.done() else None
 
 
 def _explain(error: BaseException) -> Failed:
@@ -125,11 +128,11 @@ def _prepare_worker() -> None:
 def dask(address: str) -> Iterator[Crew]:
     """The workers of the Dask scheduler at `address`, e.g. tcp://10.0.0.1:8786. Raises InputError without them."""
     try:
-        from distributed import Client
+        distributed: Any = importlib.import_module("distributed")  # it is not typed
     except ImportError:
         raise InputError("--dask needs the package distributed; pip install 'cosma-compiler[dask]'") from None
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = distributed.Client(address, timeout=10, set_as_default=False)
         client.wait_for_workers(1, timeout=30)
     except (OSError, TimeoutError, ValueError) as error:
         first = " ".join(str(error).split())[:160]

@@ -1,10 +1,11 @@
 """Accelerator descriptions: the YAML files of hw_specs/, validated, each figure with its source."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -114,9 +115,12 @@ def spec_names(folder: Path = SPEC_FOLDER) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load_hardware(name_or_path: str, folder: Path = SPEC_FOLDER) -> Hardware:
+def load_hardware(
+    name_or_path: str, folder: Path = SPEC_FOLDER, instead: Mapping[str, str | bool] = MappingProxyType({})
+) -> Hardware:
     """Read a spec by the name of a file in hw_specs/ ("nvdla_large") or by its path.
 
+    instead: values by dotted key ("dram.bandwidth") that take the place of the spec's.
     Raises InputError: no such spec, not YAML, unknown or missing keys, figures without unit or source.
     """
     path = Path(name_or_path)
@@ -137,9 +141,22 @@ def load_hardware(name_or_path: str, folder: Path = SPEC_FOLDER) -> Hardware:
         first = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: not a YAML file ({first})") from None
     try:
+        if instead and isinstance(document, dict):
+            document = _replace_figures(document, instead)
         return _parse(path.stem, document)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _replace_figures(document: dict[Any, Any], instead: Mapping[str, str | bool]) -> dict[Any, Any]:
+    """The document with other values under some dotted keys; what becomes of it is checked by `_parse`."""
+    document = dict(document)
+    for key, value in instead.items():
+        section, _, name = key.partition(".")
+        old = document.get(section)
+        figure = {"value": value, "source": "given by the user", "confirmed": "no"}
+        document[section] = {**(old if isinstance(old, dict) else {}), name: figure}
+    return document
 
 
 def _parse(name: str, document: object) -> Hardware:

@@ -53,30 +53,33 @@ def staircase(problem: Problem) -> Search:
     enough = max(low, sum(problem.sizes))
     known: dict[int, Found] = {}
     todo = {low: Probe(low), enough: Probe(enough)}
-    asked = set(todo)
+    asked: set[int] = set()
+    reached: set[int] = set()  # where a plan of a larger capacity ends: corners, more often than not
     while todo:
+        asked |= set(todo)
         answers = yield list(todo.values())
         fresh = {probe.capacity_bytes: a for probe, a in zip(todo.values(), answers, strict=True) if a is not None}
         known.update(fresh)
-        todo = {p.capacity_bytes: p for p in _next(known, fresh, grid) if p.capacity_bytes not in asked}
-        asked |= set(todo)
+        probes = [
+            Probe(align_up(found.peak_use_bytes, grid), found.order, found.bound_bytes) for found in fresh.values()
+        ]
+        probes = [p for p in probes if p.capacity_bytes not in asked and p.capacity_bytes > low]
+        reached |= {p.capacity_bytes for p in probes}
+        probes += _between(known, asked, reached, grid)
+        todo = {p.capacity_bytes: p for p in reversed(probes)}
 
 
-def _next(known: dict[int, Found], fresh: dict[int, Found], grid: int) -> list[Probe]:
-    """Where to look next: how far down new plans reach, and half-way wherever the optimum changes."""
+def _between(known: dict[int, Found], asked: set[int], reached: set[int], grid: int) -> list[Probe]:
+    """Where the optimum changes between two capacities: just below what looks like a corner, else half-way."""
     probes = []
-    # The plan of a larger capacity, moved down to what it uses, is a step's lower end more often than not.
-    for capacity, found in fresh.items():
-        reach = align_up(found.peak_use_bytes, grid)
-        if reach < capacity and reach not in known and reach > min(known):
-            probes.append(Probe(reach, found.order, found.bound_bytes))
     best: Found | None = None
     for low, high in pairwise(sorted(known)):
         best = known[low] if best is None or known[low].cost_bytes < best.cost_bytes else best
-        middle = (low + high) // 2 // grid * grid
-        if best.cost_bytes > known[high].cost_bytes and low < middle:
-            if not any(low < p.capacity_bytes < high for p in probes):
-                probes.append(Probe(middle, best.order, max(known[c].bound_bytes for c in known if c >= high)))
+        below, middle = high - grid, (low + high) // 2 // grid * grid
+        if best.cost_bytes <= known[high].cost_bytes or below <= low or any(low < c < high for c in reached - asked):
+            continue
+        bound = max(found.bound_bytes for capacity, found in known.items() if capacity >= high)
+        probes.append(Probe(below if high in reached else middle, best.order, bound))
     return probes
 
 

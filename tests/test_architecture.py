@@ -55,6 +55,10 @@ ORDER = [
     "compile",
     "rows",
     "compare",
+    "cache",
+    "crew",
+    "staircase",
+    "whatif",
     "report",
     "cli",
     "__main__",
@@ -73,6 +77,7 @@ LIBRARIES = {
     "yaml": {"hardware"},
     "pydantic": {"hardware", "plan"},
     "networkx": {"frontend"},
+    "distributed": {"crew"},
     "psutil": {"solvers.stoppable", "compare"},
 }
 
