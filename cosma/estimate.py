@@ -22,6 +22,11 @@ class Estimates:
     serial_s: float | None
     transfer_energy_j: float | None
 
+    @property
+    def known(self) -> bool:
+        """Whether any of them could be made."""
+        return any(value is not None for value in asdict(self).values())
+
     def row(self) -> dict[str, float | None]:
         """The estimates as columns: estimate_transfer_s, ..., so that nobody takes them for facts."""
         return {f"estimate_{key}": value for key, value in asdict(self).items()}
@@ -47,22 +52,23 @@ def assumptions(hardware: Hardware) -> tuple[str, ...]:
 
 
 def _assumptions(hardware: Hardware) -> Iterator[str]:
-    yield f"transfers: every byte moves at the full DRAM bandwidth, {_cite(hardware, 'dram.bandwidth')}"
-    if "compute.rate" in dict(hardware.figures) and "compute.clock" in dict(hardware.figures):
-        speed = f"{_cite(hardware, 'compute.rate')} at {_cite(hardware, 'compute.clock')}"
-    else:
-        speed = _cite(hardware, "compute.peak")
-    yield f"compute: full utilisation, whatever the element type, {speed}"
-    yield "compute: multiply-accumulates of convolutions and matrix products only; all else takes no time"
+    cited = {key: f"{key} {figure.value} ({_STATUS[figure.confirmed]})" for key, figure in hardware.figures}
+
+    def basis(*keys: str) -> str:
+        missing = [key for key in keys if key not in cited]
+        return f"n/a without {' and '.join(missing)}" if missing else " at ".join(cited[key] for key in keys)
+
+    rated = "compute.peak" not in cited or {"compute.rate", "compute.clock"} <= cited.keys()
+    yield (
+        "transfer time: the plan's bytes at full DRAM bandwidth, parameters only where they share the scratchpad; "
+        + basis("dram.bandwidth")
+    )
+    yield (
+        "compute time: convolutions and matrix products at full utilisation, whatever their element type; "
+        "other operators take no time; " + (basis("compute.rate", "compute.clock") if rated else basis("compute.peak"))
+    )
     yield "overlapped: transfers and compute overlap perfectly; serial: not at all"
-    yield f"energy: of the transfers alone, reads and writes alike, {_cite(hardware, 'dram.energy')}"
+    yield f"energy: of transfers alone, loads and stores alike; {basis('dram.energy')}"
     if hardware.instances > 1:
-        yield (
-            f"one of {_cite(hardware, 'scratchpad.instances')} instances works alone and has "
-            "the chip's whole DRAM bandwidth: times are lower bounds"
-        )
-
-
-def _cite(hardware: Hardware, key: str) -> str:
-    figure = dict(hardware.figures).get(key)
-    return f"{key} n/a" if figure is None else f"{key} {figure.value} ({_STATUS[figure.confirmed]})"
+        count = basis("scratchpad.instances")
+        yield f"{count}: one of them alone has the chip's DRAM bandwidth, so times are lower bounds"

@@ -126,6 +126,7 @@ def _compile_json(
         "states": result.states,
         "model_size": None if result.size is None else asdict(result.size),
         "first_plan_s": None if result.first_s is None else round(result.first_s, 3),
+        "estimates": None if extra is None else _estimates_json(hardware, extra, problem.graph.macs),
         "why": list(result.why),
         "shortage": None
         if result.shortage is None
@@ -134,6 +135,13 @@ def _compile_json(
         "plan": str(output) if output is not None and result.plan is not None else None,
         "version": __version__,
     }
+
+
+def _estimates_json(hardware: "Hardware", moved_bytes: int, macs: int) -> dict[str, Any] | None:
+    from cosma.estimate import assumptions, estimate
+
+    made = estimate(hardware, moved_bytes, macs)
+    return {**made.row(), "macs": macs, "assumptions": assumptions(hardware)} if made.known else None
 
 
 def _print_result(
