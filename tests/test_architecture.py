@@ -23,6 +23,7 @@ ORDER = [
     "problem",
     "plan",
     "verify",
+    "diff",
     "allocate",
     "solvers.base",
     "solvers.milp",

@@ -14,6 +14,7 @@ from cosma.units import format_bytes
 
 SERIES = ("model", "dims", "dtype", "fusion", "weights", "alignment_bytes", "solver")  # one curve each
 _SHOWN = 60  # rows of a table on a terminal
+_CURVE = 3  # capacities that make a curve
 _ESTIMATES = (
     "times and energies are estimates: full DRAM bandwidth, full utilisation, figures of the spec; n/a: not there"
 )
@@ -104,6 +105,12 @@ def _time(seconds: float | None) -> str:
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:
+    """Curves where there are enough capacities for one, else dots: png, svg or pdf."""
+    longest = max((len(points) for points in series(rows).values()), default=0)
+    return draw_curves(rows, form) if longest >= _CURVE else draw_pareto(rows, form)
+
+
+def draw_curves(rows: Sequence[Row], form: str) -> bytes:
     """A panel a model: traffic against capacity with bound, knee and chips; below it what the next KiB is worth."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -149,7 +156,7 @@ def draw_model(curve: Any, worth: Any, curves: Mapping[tuple[Any, ...], Sequence
     curve.set_xlim((low - margin) / unit, (high + margin) / unit)
     curve.set_ylim(bottom=0)
     curve.set_ylabel("non-compulsory MiB", fontsize=9)
-    worth.set_ylabel("saved by the\nnext KiB (B)", fontsize=8)
+    worth.set_ylabel("bytes saved\nper KiB more", fontsize=8)
     worth.set_xlabel(f"scratchpad ({name})", fontsize=9)
     worth.set_ylim(bottom=0)
     curve.tick_params(labelbottom=False, labelsize=8)
@@ -172,10 +179,14 @@ def _mark_chips(axes: Any, low: int, high: int, margin: float, unit: int) -> Non
         )  # fmt: skip
     before = [name for c, name in chips if c < low - margin]
     after = [name for c, name in chips if c > high + margin]
-    text = (
-        f"below M_R: {len(before)} chips of hw_specs; beyond this range: {len(after)}, from {after[0]}" if after else ""
-    )
-    axes.annotate(text, (0.0, -0.02), xycoords="axes fraction", va="top", fontsize=7, color="0.35")
+    text = f"← {_few(before[::-1])}\n→ {_few(after)}"
+    axes.annotate(text, (0.0, -0.03), xycoords="axes fraction", va="top", fontsize=6.5, color="0.35", linespacing=1.3)
+
+
+def _few(names: Sequence[str]) -> str:
+    """The nearest chips by name, the rest by number."""
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (", ".join(names[:3]) + rest) or "no chip of hw_specs"
 
 
 def draw_pareto(rows: Sequence[Row], form: str) -> bytes:
