@@ -109,7 +109,7 @@ def steps(points: Sequence[tuple[int, int, int]]) -> list[Step]:
 
 
 def knee(corners: Sequence[Step]) -> Step | None:
-    """The corner furthest below the straight line from the first corner to the last; None with fewer than three.
+    """The corner furthest below the straight line from the first corner to the last; None if none lies below it.
 
     Both axes are scaled to 1 (Satopaa et al., "Finding a kneedle in a haystack", 2011).
     """
@@ -118,10 +118,11 @@ def knee(corners: Sequence[Step]) -> Step | None:
     first, last = corners[0], corners[-1]
     wide, high = last.capacity_bytes - first.capacity_bytes, first.cost_bytes - last.cost_bytes
 
-    def below(step: Step) -> float:
-        return (first.cost_bytes - step.cost_bytes) / high - (step.capacity_bytes - first.capacity_bytes) / wide
+    def below(step: Step) -> int:  # the distance, times wide x high: exact
+        return (first.cost_bytes - step.cost_bytes) * wide - (step.capacity_bytes - first.capacity_bytes) * high
 
-    return max(corners, key=below)
+    furthest = max(corners, key=below)
+    return furthest if below(furthest) > 0 else None
 
 
 def worth_of_next_kib(corners: Sequence[Step]) -> list[float]:

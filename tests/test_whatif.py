@@ -96,6 +96,7 @@ def test_points_of_unproved_plans_become_a_falling_band() -> None:
     line = [Step(0, 100, 100), Step(1024, 20, 20), Step(10240, 0, 0)]
     assert knee(line) == line[1]
     assert knee(line[:2]) is None
+    assert knee([Step(0, 4, 4), Step(1, 2, 2), Step(2, 0, 0)]) is None  # a straight line has none
     assert worth_of_next_kib(line) == [80.0, 20 / 9]
 
 

@@ -12,7 +12,7 @@ from cosma.rows import Row
 from cosma.staircase import Step, knee, steps, worth_of_next_kib
 from cosma.units import format_bytes
 
-SERIES = ("model", "dims", "dtype", "fusion", "weights", "alignment_bytes", "solver")  # one curve each
+SERIES = ("model", "dims", "dtype", "fusion", "weights", "solver", "alignment_bytes")  # one curve each
 _SHOWN = 60  # rows of a table on a terminal
 _CURVE = 3  # capacities that make a curve
 _ESTIMATES = (
@@ -25,8 +25,12 @@ def series(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
     found: dict[tuple[Any, ...], dict[int, Row]] = {}
     for row in rows:
         if row["non_compulsory_bytes"] is not None:
-            found.setdefault(tuple(row[c] for c in SERIES), {}).setdefault(row["capacity_bytes"], row)
+            found.setdefault(_curve_of(row), {}).setdefault(row["capacity_bytes"], row)
     return {key: list(points.values()) for key, points in found.items()}
+
+
+def _curve_of(row: Row) -> tuple[Any, ...]:
+    return tuple(row[column] or None for column in SERIES)  # "" and None are one in a CSV
 
 
 def labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
@@ -44,7 +48,7 @@ def _word(column: str, value: Any) -> str:
         return "with weights" if value else "activations"
     if column == "alignment_bytes":
         return f"aligned to {value} B"
-    return str(value or "as in the file")
+    return str(value or ("types as in the file" if column == "dtype" else "dimensions as in the file"))
 
 
 def corners(rows: Sequence[Row]) -> list[Step]:
@@ -74,26 +78,30 @@ def print_staircase(console: Console, name: str, rows: Sequence[Row]) -> None:
 
 def print_points(console: Console, rows: Sequence[Row]) -> None:
     """One line a row: facts in bytes, then what they would take on the hardware."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("model", overflow="fold", min_width=14)
-    table.add_column("hardware", overflow="fold", min_width=10)
-    for column in ("capacity", "status", "moved", "avoidable", "bound", "transfers", "compute", "both", "energy"):
+    table.add_column("hardware", overflow="fold", min_width=20)
+    for column in ("capacity", "status", "moved", "avoidable", "transfers", "compute", "energy"):
         table.add_column(column, justify="right", no_wrap=True)
-    names = labels(list(dict.fromkeys(tuple(r[c] for c in SERIES) for r in rows)))
+    # What is due to the hardware is not said again.
+    names = labels([(*_curve_of(row)[:-1], None) for row in rows])
     for row in rows[:_SHOWN]:
+        joules = row["estimate_transfer_energy_j"]
         table.add_row(
-            names[tuple(row[c] for c in SERIES)], row["hardware"] + (f" {row['instead']}" if row["instead"] else ""),
-            format_bytes(row["capacity_bytes"]), row["status"], *map(
-                _bytes, (row["moved_bytes"], row["non_compulsory_bytes"], row["bound_bytes"])
-            ), _time(row["estimate_transfer_s"]), _time(row["estimate_compute_s"]),
-            f"{_time(row['estimate_overlapped_s'])}..{_time(row['estimate_serial_s'])}"
-            if row["estimate_serial_s"] is not None else "n/a",
-            "n/a" if row["estimate_transfer_energy_j"] is None else f"{1e3 * row['estimate_transfer_energy_j']:.3g} mJ",
+            names[(*_curve_of(row)[:-1], None)], " ".join(filter(None, (row["hardware"], row["instead"]))),
+            format_bytes(row["capacity_bytes"]), _status(row),
+            *map(_bytes, (row["moved_bytes"], row["non_compulsory_bytes"])),
+            *map(_time, (row["estimate_transfer_s"], row["estimate_compute_s"])),
+            "n/a" if joules is None else f"{1e3 * joules:.3g} mJ",
         )  # fmt: skip
     console.print(table)
     if len(rows) > _SHOWN:
         console.print(f"and {len(rows) - _SHOWN} more rows; -o keeps all of them")
-    console.print(f"both: overlapped perfectly..not at all; {_ESTIMATES}")
+    console.print(_ESTIMATES)
+
+
+def _status(row: Row) -> str:
+    return f"gap {100 * row['gap']:.1f} %" if row["gap"] else str(row["status"])
 
 
 def _bytes(value: int | None) -> str:
@@ -105,9 +113,10 @@ def _time(seconds: float | None) -> str:
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:
-    """Curves where there are enough capacities for one, else dots: png, svg or pdf."""
+    """Curves where one kind of hardware has enough capacities for one, else dots: png, svg or pdf."""
     longest = max((len(points) for points in series(rows).values()), default=0)
-    return draw_curves(rows, form) if longest >= _CURVE else draw_pareto(rows, form)
+    one = len({row["hardware"] for row in rows}) == 1
+    return draw_curves(rows, form) if one and longest >= _CURVE else draw_pareto(rows, form)
 
 
 def draw_curves(rows: Sequence[Row], form: str) -> bytes:
@@ -151,7 +160,7 @@ def draw_model(curve: Any, worth: Any, curves: Mapping[tuple[Any, ...], Sequence
         if bend is not None:
             curve.plot(bend.capacity_bytes / unit, bend.cost_bytes / 2**20, "o", color=f"C{k}", label="knee")
         rates = worth_of_next_kib(line)
-        worth.step(at[: len(rates) + 1], [*rates, *rates[-1:]], where="post", color=f"C{k}")
+        worth.step(at[: len(rates) + 1] if rates else [], [*rates, *rates[-1:]], where="post", color=f"C{k}")
     _mark_chips(curve, low, high, margin, unit)
     curve.set_xlim((low - margin) / unit, (high + margin) / unit)
     curve.set_ylim(bottom=0)
@@ -201,21 +210,27 @@ def draw_pareto(rows: Sequence[Row], form: str) -> bytes:
     for k, model in enumerate(models):
         axes = figure.add_subplot(down, across, k + 1)
         mine = [row for row in planned if row["model"] == model]
-        names = labels(list(dict.fromkeys(tuple(r[c] for c in SERIES) for r in mine)))
-        for c, (key, name) in enumerate(names.items()):
-            points = [(r["capacity_bytes"], r["moved_bytes"]) for r in mine if tuple(r[s] for s in SERIES) == key]
-            label = name.partition(", ")[2] or "rows"
-            axes.plot(*zip(*points, strict=True), ".", color=f"C{c % 10}", label=label, alpha=0.7)
-        axes.step(*zip(*front(mine), strict=True), where="post", color="0.3", linewidth=0.9)
+        colours = sorted({(row["dtype"] or "", row["weights"]) for row in mine})
+        for c, (dtype, weights) in enumerate(colours):
+            points = [r for r in mine if (r["dtype"] or "", r["weights"]) == (dtype, weights)]
+            label = " ".join(filter(None, (dtype, "with weights" if weights else "activations")))
+            at = [r["capacity_bytes"] for r in points], [r["moved_bytes"] for r in points]
+            axes.plot(*at, "o", markersize=3.5, color=f"C{c}", label=label, alpha=0.7)
+        best = front(mine)
+        axes.step(*zip(*best, strict=True), where="post", color="0.3", linewidth=0.9)
+        for point in best:
+            names = {r["hardware"] for r in mine if (r["capacity_bytes"], r["moved_bytes"]) == point}
+            axes.annotate(min(names), point, (3, 3), textcoords="offset points", fontsize=6, color="0.3")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: format_bytes(round(value)))
         axes.yaxis.set_major_formatter(lambda value, _: format_bytes(round(value)))
-        axes.tick_params(labelsize=7)
+        axes.locator_params(numticks=6)
+        axes.tick_params(labelsize=6.5)
         axes.set_title(_stem(model), fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(names) > 1:
-            axes.legend(frameon=False, fontsize=6)
+        axes.margins(0.12)
+        axes.legend(frameon=False, fontsize=6)
     figure.supxlabel("scratchpad", fontsize=9)
     figure.supylabel("bytes moved, compulsory ones included", fontsize=9)
     out = io.BytesIO()
