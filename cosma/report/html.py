@@ -70,7 +70,7 @@ def _about_evictions(plan: Plan, evictions: Sequence[Eviction]) -> str:
 
 def _lever_table(levers: Sequence[Lever]) -> str:
     if not levers:
-        return '<p class="note">No change that was tried saves bytes.</p>'
+        return '<p class="note">Nothing needs help, or nothing that was tried saves bytes.</p>'
     rows = "".join(
         f'<tr><td class="wide">{escape(lever.change)}</td><td class="number">{lever.saved_bytes:,}</td>'
         f'<td class="number">{lever.non_compulsory_bytes:,}</td><td class="wide">{escape(lever.assumes)}</td></tr>'
@@ -78,7 +78,8 @@ def _lever_table(levers: Sequence[Lever]) -> str:
     )
     return (
         "<p>Each row is the exact optimum of replacement for one order, by an integer programme; addresses are left "
-        'out and may add to it.</p><div class="scroll"><table id="levers"><thead><tr>'
+        "out and may add to it. Tried: the next larger capacities, elementwise operators in place, smaller elements, "
+        'the exported order; what saves nothing is not listed.</p><div class="scroll"><table id="levers"><thead><tr>'
         '<th scope="col">change</th><th scope="col" class="number">saves, B</th>'
         '<th scope="col" class="number">non-compulsory then, B</th><th scope="col">assumes</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"

@@ -71,14 +71,13 @@ class _Levers:
         self.plan, self.problem, self.evictions = plan, problem, evictions
         self.timeline = timeline_of(plan, problem)
         self.deadline = Deadline.after(_TIME_LIMIT_S)
-        self.now = plan.claims.non_compulsory_bytes
+        self.now = self.best = plan.claims.non_compulsory_bytes  # best: of this order, so that others have to beat it
 
     def run(self) -> Iterator[Lever]:
         here = self._least(self.problem)
+        self.best = self.now if here is None else here
         if here is not None and here < self.now:
-            yield self._lever(
-                "addresses", "the same order, tensors replaced better", here, "no address gets in the way"
-            )
+            yield self._lever("addresses", "the same order, tensors replaced better", here, "addresses allow it")
         if here is not None:
             yield from self._capacities(here)
         yield from self._in_place()
@@ -111,12 +110,11 @@ class _Levers:
             if found is None:
                 break
             low, then = high, found
-            if then < self.now and low < peak:
+            if low < peak:
                 yield self._at_capacity(low, then, "the same order")
-        if low < peak or then < self.now:
-            nothing = self.timeline.cost(())
-            if nothing < self.now:
-                yield self._at_capacity(peak, nothing, "the same order, whose peak this is: nothing leaves early")
+        nothing = self.timeline.cost(())
+        if nothing < here:
+            yield self._at_capacity(peak, nothing, "the same order, whose peak this is: nothing leaves early")
 
     def _at_capacity(self, capacity: int, then: int, assumes: str) -> Lever:
         more = capacity - self.problem.capacity_bytes
@@ -172,7 +170,7 @@ class _Levers:
             number = self.timeline.modes[v]
             modes[v] = (*modes[v][:number], mode, *modes[v][number + 1 :])
         then = self._least(replace(self.problem, modes=tuple(modes)))
-        if then is not None and then < self.now:
+        if then is not None and then < self.best:
             yield self._lever("in-place", text, then, "the same order; the hardware can do it in place")
 
     def _dtypes(self) -> Iterator[Lever]:
@@ -189,7 +187,7 @@ class _Levers:
                 continue
             before = sum(problem.sizes)
             then = self._least(problem)
-            if then is not None and then < self.now:
+            if then is not None and then < self.best:
                 yield self._lever("dtype", f"--dtype {name} for all tensors", then, "the same order; accurate enough")
 
     def _orders(self) -> Iterator[Lever]:
@@ -197,7 +195,7 @@ class _Levers:
         if self.plan.claims.status == "optimal" or self.timeline.order == exported:
             return
         then = self._least(self.problem, exported)
-        if then is not None and then < self.now:
+        if then is not None and then < self.best:
             yield self._lever("order", "the exported order", then, "addresses allow it")
 
 

@@ -71,7 +71,7 @@ function drawFrame(stay, marked) {
     pen.strokeRect(x + 1, y + 1, Math.max(1, w - 2), Math.max(1, h - 2));
     pen.setLineDash([]);
   };
-  if (marked) frame(colour.chosen, 2.5, []);
+  if (marked) frame(colour.chosen, stay.tensor === view.chosen ? 3 : 1.5, []);
   if (stay.eviction) frame(colour.evicted, 2, []);
   if (stay.returned) frame(colour.evicted, 2, [4, 3]);
 }
@@ -160,11 +160,11 @@ function stayAt(x, y) {
 function describe(x, y) {
   const stay = stayAt(x, y), step = steps[Math.floor(toStep(x))];
   if (stay) {
-    const { tensor, start, end, offset } = stay;
-    const lines = [tensor.name, `${tensor.kind}, ${bytes(tensor.size)}`, `steps ${count(start)} to ${count(end - 1)}`,
+    const { tensor, end, offset } = stay;
+    const lines = [tensor.name, `${tensor.kind}, ${bytes(tensor.size)}`, span(stay),
       `addresses ${count(offset)} to ${count(offset + tensor.size - 1)}`];
     if (stay.returned) lines.push("Loaded again here.");
-    if (stay.eviction) lines.push(`Evicted after step ${end - 1}, back at step ${stay.eviction.returns}. ${stay.eviction.why}`);
+    if (stay.eviction) lines.push(`Evicted after step ${count(end - 1)}, back at step ${count(stay.eviction.returns)}. ${stay.eviction.why}`);
     return lines.join("\n");
   }
   if (!step || x < box.left || x > box.right) return "";

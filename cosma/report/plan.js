@@ -19,6 +19,7 @@ const ending = (name, n) => { // its end tells a name from its neighbours
   const short = name.replace(/_output_0$/, "");
   return short.length > n ? `…${short.slice(1 - n)}` : short;
 };
+const span = ({ start, end }) => (end - start > 1 ? `steps ${count(start)} to ${count(end - 1)}` : `step ${count(start)}`);
 const tables = [];
 const view = { first: 0, shown: steps.length, chosen: null, hits: new Set() };
 
@@ -40,8 +41,8 @@ function choose(tensor) {
   panel.hidden = !tensor;
   panel.replaceChildren();
   if (tensor) {
-    panel.append(make("strong", tensor.name), make("div", `${tensor.kind}, ${bytes(tensor.size)}; resident in ` +
-      (mine.map((s) => `steps ${count(s.start)} to ${count(s.end - 1)} at ${count(s.offset)}`).join(", then ") || "no step")));
+    panel.append(make("strong", tensor.name), make("div", `${tensor.kind}, ${bytes(tensor.size)}; resident: ` +
+      (mine.map((s) => `${span(s)} at address ${count(s.offset)}`).join(", then ") || "never")));
     for (const e of evictions) if (e.tensor === tensor) panel.append(reasons(e));
     const from = Math.min(...mine.map((s) => s.start)), to = Math.max(...mine.map((s) => s.end));
     if (mine.length && (to < view.first || from > view.first + view.shown)) show((from + to - view.shown) / 2, view.shown);
@@ -104,7 +105,7 @@ function addTable(place, what, rows, columns, sorted, more) {
     where.textContent = list.length ? `${what} ${count(from + 1)} to ${count(from + part.length)} of ${count(list.length)}` : `no ${what} match`;
     back.disabled = state.page === 0;
     next.disabled = state.page === pages - 1;
-    [...head.cells].forEach((cell, i) => (cell.ariaSort = i !== state.column ? "none" : state.down ? "descending" : "ascending"));
+    [...head.querySelectorAll("th")].forEach((cell, i) => (cell.ariaSort = i !== state.column ? "none" : state.down ? "descending" : "ascending"));
   };
   const line = (row) => {
     const tr = make("tr"), values = columns.map(([, get]) => get(row));
@@ -123,9 +124,10 @@ function addTable(place, what, rows, columns, sorted, more) {
       button.ariaExpanded = String(!under.hidden);
       if (!cell.hasChildNodes()) cell.append(more(row));
     };
-    tr.insertCell().append(button);
+    tr.insertCell(0).append(button);
     return [tr, under];
   };
+  if (more) head.append(make("td"));
   columns.forEach(([title, get], i) => {
     const cell = make("th", "", { scope: "col", className: rows.length && typeof get(rows[0]) === "number" ? "number" : "" });
     cell.append(make("button", title, { type: "button", title: "Sort by this column", onclick: () => {
@@ -134,7 +136,6 @@ function addTable(place, what, rows, columns, sorted, more) {
     } }));
     head.append(cell);
   });
-  if (more) head.append(make("th", "reasons", { scope: "col" }));
   find.oninput = () => { Object.assign(state, { filter: find.value.trim().toLowerCase(), page: 0 }); fill(); };
   size.onchange = () => { Object.assign(state, { size: +size.value, page: 0 }); fill(); };
   back.onclick = () => { state.page -= 1; fill(); };
