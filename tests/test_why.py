@@ -58,7 +58,11 @@ def test_reasons_are_those_of_brute_force(problem: Problem) -> None:
     assert len(found) == len(placed.evicted)
     for e in found:
         a, steps = index[e.tensor], range(e.leaves, e.returns)
-        gap = next(g for g in placed.evicted if placed.timeline.gaps[g].tensor == a and placed.timeline.gaps[g].second == e.returns)
+        gap = next(
+            g
+            for g in placed.evicted
+            if placed.timeline.gaps[g].tensor == a and placed.timeline.gaps[g].second == e.returns
+        )
         excess = {t: taken[t] + e.size_bytes - problem.capacity_bytes for t in steps}
         assert sentence(e, problem.capacity_bytes)
         if e.binding is None:

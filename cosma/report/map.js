@@ -65,13 +65,13 @@ function drawStay(stay, faded) {
 
 function drawFrame(stay, marked) {
   const [x, y, w, h] = rectangle(stay);
-  const frame = (ink, width, dash) => {
+  const frame = (ink, width, dash, inset = 1) => {
     Object.assign(pen, { strokeStyle: ink, lineWidth: width });
     pen.setLineDash(dash);
-    pen.strokeRect(x + 1, y + 1, Math.max(1, w - 2), Math.max(1, h - 2));
+    pen.strokeRect(x + inset, y + inset, Math.max(1, w - 2 * inset), Math.max(1, h - 2 * inset));
     pen.setLineDash([]);
   };
-  if (marked) frame(colour.chosen, stay.tensor === view.chosen ? 3 : 1.5, []);
+  if (marked) frame(colour.chosen, stay.tensor === view.chosen ? 3 : 1.5, [], -1);
   if (stay.eviction) frame(colour.evicted, 2, []);
   if (stay.returned) frame(colour.evicted, 2, [4, 3]);
 }
@@ -91,6 +91,8 @@ function drawAbsence(e) { // a dotted line from where the tensor leaves to where
   pen.fillStyle = colour.evicted;
   const middle = toX(e.step + 0.5), { top, height } = box.panels[1];
   pen.fillRect(middle - 1, box.panels[0].top, 2, top + height - box.panels[0].top);
+  pen.textAlign = "left";
+  pen.fillText(`step ${count(e.step)} binds`, Math.max(middle - 4, box.left + 55), box.panels[0].top - 5);
 }
 
 function drawBars() {
