@@ -54,11 +54,11 @@ function drawStay(stay, faded) {
   pen.fillStyle = colour[stay.tensor.kind];
   pen.fillRect(x, y, w, h);
   if (w > 3 && h > 2) { pen.strokeStyle = colour.paper; pen.lineWidth = 1; pen.strokeRect(x, y, w, h); }
-  const letters = Math.floor((Math.min(w, box.right - Math.max(x, box.left)) - 6) / 6);
+  const letters = Math.floor((Math.min(w, box.right - Math.max(x, box.left)) - 6) / 6); // 6 pixels a letter; wider ones are squeezed
   if (letters >= 5 && h >= 12) {
     pen.fillStyle = colour.label;
     pen.textAlign = "left";
-    pen.fillText(ending(stay.tensor.name, letters), Math.max(x, box.left) + 3, y + h / 2 + 4);
+    pen.fillText(ending(stay.tensor.name, letters), Math.max(x, box.left) + 3, y + h / 2 + 4, letters * 6);
   }
   pen.globalAlpha = 1;
 }
