@@ -153,6 +153,12 @@ def test_files_stay_short() -> None:
     assert not long
 
 
+def test_pages_stay_short() -> None:
+    parts = [p for suffix in ("html", "css", "js") for p in PACKAGE.rglob(f"*.{suffix}")]
+    assert len(parts) == 4
+    assert not {p.name: n for p in parts if (n := p.read_text().count("\n")) > 300}
+
+
 def test_version_is_the_changelogs() -> None:
     changelog = (PACKAGE.parent / "CHANGELOG.md").read_text()
     assert re.search(rf"^## {re.escape(cosma.__version__)}\b", changelog, re.MULTILINE)

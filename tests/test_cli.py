@@ -191,7 +191,7 @@ def test_verify_rejects_and_itemises(run, tmp_path: Path) -> None:
 
 
 def test_help_has_an_example_each_and_stays_light() -> None:
-    for command in ("compile", "verify", "inspect", "specs"):
+    for command in ("compile", "verify", "report", "inspect", "specs"):
         assert f"Example: cosma {command}" in spawn(command, "--help").stdout
     code = "import sys, cosma.cli; print([m for m in ('onnx', 'numpy', 'ortools', 'rich', 'pydantic') if m in sys.modules])"
     light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
