@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cosma.cli.common import console, hardware_of, hardware_options, json_option, progress
-from cosma.errors import VerificationError
+from cosma.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
@@ -16,21 +16,32 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @click.argument("plan", type=click.Path(path_type=Path))
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=click.Path(path_type=Path))
 @hardware_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write one self-contained page (.html).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write one self-contained page (.html); rows also as .md, .csv, .png, .svg or .pdf.",
+)
 @json_option
 def report_command(
-    plan: Path, model: Path, hw: str | None, scratchpad: str | None, output: Path | None, as_json: bool
+    plan: Path, model: Path | None, hw: str | None, scratchpad: str | None, output: Path | None, as_json: bool
 ) -> None:
     """Explain PLAN, made for MODEL: why each tensor leaves early, and what would help.
 
+    In place of PLAN and MODEL a file of rows from compare or whatif makes figures and tables.
     \b
     Without hardware the scratchpad is the one that the plan was made for. The plan is verified first.
     Example: cosma report plan.json models/densenet121.onnx -o report.html
     """
     from cosma.files import check_suffix, check_writable, write_atomic
 
+    if plan.suffix in (".csv", ".jsonl"):
+        _report_rows(plan, output, as_json)
+        return
+    if model is None:
+        raise InputError(f"{plan}: give the model of the plan too, or a .csv or .jsonl file of rows")
     if output is not None:
         check_suffix(output, "--output", (".html",))
         check_writable(output)
@@ -50,6 +61,23 @@ def report_command(
         print_explanation(console(), document, problem)
     else:
         click.echo(f"report written to {output}")
+
+
+def _report_rows(path: Path, output: Path | None, as_json: bool) -> None:
+    """Rows as a file, as JSON, or as Markdown on the terminal."""
+    from cosma.files import check_suffix, check_writable, write_atomic
+    from cosma.report.rows import SUFFIXES, markdown, read, render
+
+    if output is not None:
+        check_suffix(output, "--output", SUFFIXES)
+        check_writable(output)
+    rows, columns = read(path)
+    if output is not None:
+        write_atomic(output, render(rows, columns, output.suffix))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo(markdown(rows, columns) if output is None else f"report written to {output}", nl=output is not None)
 
 
 def _read(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Problem]":

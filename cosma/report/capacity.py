@@ -1,6 +1,6 @@
 """Rows of `cosma whatif` as tables and as figures: traffic against capacity, and what is worth its bytes."""
 
-import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cosma.hardware import load_hardware, spec_names
+from cosma.report.figure import save
 from cosma.rows import Row
 from cosma.staircase import Step, knee, steps, worth_of_next_kib
 from cosma.units import format_bytes
@@ -113,15 +114,20 @@ def _time(seconds: float | None) -> str:
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:
-    """Curves where one kind of hardware has enough capacities for one, else dots: png, svg or pdf."""
-    longest = max((len(points) for points in series(rows).values()), default=0)
-    one = len({row["hardware"] for row in rows}) == 1
-    return draw_curves(rows, form) if one and longest >= _CURVE else draw_pareto(rows, form)
+    """Curves where there are any, else dots: png, svg or pdf."""
+    found = curved(rows)
+    return draw_curves(found, form) if found else draw_pareto(rows, form)
+
+
+def curved(rows: Sequence[Row]) -> list[Row]:
+    """The rows of curves: of the same hardware, at enough capacities."""
+    points = {(_curve_of(r), r["hardware"], r["capacity_bytes"]) for r in rows if r["non_compulsory_bytes"] is not None}
+    counts = Counter((curve, hardware) for curve, hardware, _ in points)
+    return [row for row in rows if counts[_curve_of(row), row["hardware"]] >= _CURVE]
 
 
 def draw_curves(rows: Sequence[Row], form: str) -> bytes:
     """A panel a model: traffic against capacity with bound, knee and chips; below it what the next KiB is worth."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     models = list(dict.fromkeys(key[0] for key in series(rows)))
@@ -135,10 +141,7 @@ def draw_curves(rows: Sequence[Row], form: str) -> bytes:
         curves = {key: points for key, points in series(rows).items() if key[0] == model}
         draw_model(curve, worth, curves)
         curve.set_title(_stem(model), fontsize=10)
-    out = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "cosma"}):
-        figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
-    return out.getvalue()
+    return save(figure, form)
 
 
 def draw_model(curve: Any, worth: Any, curves: Mapping[tuple[Any, ...], Sequence[Row]]) -> None:
@@ -233,9 +236,7 @@ def draw_pareto(rows: Sequence[Row], form: str) -> bytes:
         axes.legend(frameon=False, fontsize=6)
     figure.supxlabel("scratchpad", fontsize=9)
     figure.supylabel("bytes moved, compulsory ones included", fontsize=9)
-    out = io.BytesIO()
-    figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
-    return out.getvalue()
+    return save(figure, form)
 
 
 def front(rows: Sequence[Row]) -> list[tuple[int, int]]:

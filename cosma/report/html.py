@@ -24,9 +24,9 @@ def render(plan: Plan, problem: Problem) -> str:
     """The page for a plan that is valid for the problem. Equal inputs give equal bytes."""
     evictions = explain(plan, problem)
     levers = would_help(plan, problem, evictions)
-    style, script = _file("plan.css"), _file("plan.js") + _file("map.js")
+    style, script = packaged("plan.css"), packaged("plan.js") + packaged("map.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return Template(_file("plan.html")).substitute(
+    return Template(packaged("plan.html")).substitute(
         # Whatever a model's names smuggle in: only this script runs, and nothing is fetched.
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         title=escape(f"{plan.source.model} on {plan.hardware}"),
@@ -44,7 +44,8 @@ def render(plan: Plan, problem: Problem) -> str:
 
 
 @cache
-def _file(name: str) -> str:
+def packaged(name: str) -> str:
+    """The text of a file that lies beside this module."""
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
