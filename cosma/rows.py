@@ -64,8 +64,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
 
 
 def _cell(value: Any) -> Any:
-    """CSV knows text only: None is an empty cell, everything else as JSON unless it is text already."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    """CSV knows text only: None is an empty cell, text itself unless it reads as something else, the rest JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) and read_value(value) == value else json.dumps(value)
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
@@ -75,14 +77,14 @@ def _csv_line(cells: Sequence[Any]) -> str:
 
 
 def read_value(cell: str) -> Any:
-    """What a CSV cell stands for: a number, a truth value, None, or else text."""
+    """What a CSV cell stands for: a number, a truth value, quoted text, None, or else text."""
     if cell == "":
         return None
     try:
         value = json.loads(cell)
     except ValueError:
         return cell
-    return value if isinstance(value, int | float) else cell
+    return value if isinstance(value, int | float | str) else cell
 
 
 def _parse_csv(text: str) -> list[Row] | None:

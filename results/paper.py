@@ -174,7 +174,9 @@ found by search. Here a saving is counted where the baseline has a plan and move
 Of {runs} baseline runs {failed} have no plan, because their arena fragments. They do not enter the averages, which
 flatters the baselines.
 
-![traffic](traffic.png)
+![traffic, activations only](traffic_activations.png)
+
+![traffic, activations and parameters](traffic_parameters.png)
 
 ## What differs from the paper
 
@@ -212,7 +214,6 @@ def render() -> None:
     """results/paper/README.md and its figures."""
     rows = stored()
     found = cases(rows)
-    moved = [by for by in found.values() if any(row["non_compulsory_bytes"] for row in by.values())]
     text = TEXT.format(
         versions=", ".join(sorted({row["version"] for row in rows})),
         cases=len(found),
@@ -225,8 +226,14 @@ def render() -> None:
         table="\n".join(table(found)),
     )
     write_atomic(FOLDER / "README.md", text.encode())
-    write_atomic(FOLDER / "traffic.png", draw([row for by in moved for row in by.values()], "png"))
+    for setting, weights in (("activations", False), ("parameters", True)):
+        moved = [by for (_, w, _), by in found.items() if w == weights and any(map(_moves, by.values()))]
+        write_atomic(FOLDER / f"traffic_{setting}.png", draw([row for by in moved for row in by.values()], "png"))
     write_atomic(FOLDER / "seconds.png", draw_seconds(found))
+
+
+def _moves(row: Row) -> bool:
+    return bool(row["non_compulsory_bytes"])
 
 
 def draw_seconds(found: dict[tuple[str, bool, str], dict[str, Row]]) -> bytes:

@@ -57,6 +57,14 @@ def test_rows_table_figure_and_resume(run, tmp_path: Path) -> None:
     assert rows.read_bytes().startswith(before)
 
 
+def test_text_that_looks_like_a_number_stays_text(tmp_path: Path) -> None:
+    values = ["6628281e0120", "12", "true", "NaN", '"quoted"', "null", "plain, with comma", "[1]", "0.1.0"]
+    file = RowFile(tmp_path / "rows.csv", [f"c{i}" for i in range(len(values) + 3)])
+    row = dict(zip(file.columns, [*values, 12, True, 0.5], strict=True))
+    file.append(row)
+    assert RowFile(tmp_path / "rows.csv", file.columns).rows == [row]
+
+
 def test_a_row_that_was_cut_off_is_run_again(run, tmp_path: Path) -> None:
     for name in ("rows.csv", "rows.jsonl"):
         path = tmp_path / name

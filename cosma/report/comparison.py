@@ -76,7 +76,7 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
 
     cases = list(dict.fromkeys(_case(row) for row in rows))
     figure = Figure(
-        figsize=(9, 1.4 + len(cases) * (0.16 + 0.07 * len({row["solver"] for row in rows}))),
+        figsize=(9, 1.4 + len(cases) * (0.14 + 0.045 * len({row["solver"] for row in rows}))),
         dpi=120,
         layout="constrained",
     )
@@ -95,7 +95,7 @@ def draw_on(axes: Any, rows: Sequence[Row], cases: Sequence[tuple[Any, ...]]) ->
         axes.plot([100 * bound / most[case]] * 2, [y - 0.4, y + 0.4], color="0.35", linewidth=2, zorder=1)
     for k, solver in enumerate(solvers):
         spread = 0.7 * (k / max(1, len(solvers) - 1) - 0.5)  # so that equal results lie side by side
-        style = {"marker": _MARKS[k % len(_MARKS)], "linestyle": "none", "markersize": 5, "color": f"C{k % 10}"}
+        style = {"marker": _MARKS[k % len(_MARKS)], "linestyle": "none", "markersize": 4.5, "color": f"C{k % 10}"}
         mine = [row for row in rows if row["solver"] == solver]
         plans = [row for row in mine if row["non_compulsory_bytes"] is not None]
         none = [row for row in mine if row["non_compulsory_bytes"] is None]
