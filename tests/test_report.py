@@ -233,3 +233,94 @@ def test_a_large_network_takes_few_elements(browser, run, tmp_path: Path) -> Non
     over(browser, "/cell_stem_0/conv_1x1/conv/Conv_output_0").click().perform()
     assert "No choice of others keeps it" in find(browser, "#chosen").text
     assert not browser.get_log("browser")
+
+
+# Rows of compare and whatif.
+
+
+@pytest.fixture
+def rows(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A staircase and a sweep in one file, a comparison in another."""
+    swept, compared = folder / "swept.csv", folder / "compared.jsonl"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    tiny = [MODELS / "tiny_branches.onnx", "--dtype", "int8"]
+    if not compared.exists():
+        assert run("whatif", *tiny, "--scratchpad", "auto", "--jobs", 1, "-o", swept).code == 0
+        assert run("whatif", *tiny, "--hw", "all", "--jobs", 1, "-o", swept).code == 0
+        assert run("compare", *tiny, "--solvers", "auto,best-fit", "-o", compared).code == 0
+    return swept, compared
+
+
+def test_rows_as_page_markdown_csv_and_figures(run, rows: tuple[Path, Path], tmp_path: Path) -> None:
+    starts = {
+        ".html": b"<!doctype",
+        ".md": b"| model |",
+        ".csv": b"model,",
+        ".png": b"\x89PNG",
+        ".svg": b"<?xml",
+        ".pdf": b"%PDF",
+    }
+    for file in rows:
+        for suffix, start in starts.items():
+            out = tmp_path / f"report{suffix}"
+            assert run("report", file, "-o", out).code == 0
+            assert out.read_bytes().startswith(start)
+            first = out.read_bytes()
+            run("report", file, "-o", out)
+            assert out.read_bytes() == first, "the same rows give the same bytes"
+    lines = (tmp_path / "report.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(run("report", rows[1], "--json").json)
+    text = run("report", rows[0]).out
+    assert "| 5,120 | auto | optimal |" in text
+    assert text.count("\n") == 2 + len(run("report", rows[0], "--json").json)
+
+
+def test_the_page_of_rows_holds_steps_and_assumptions(run, rows: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    run("report", rows[0], "-o", out)
+    page = out.read_text()
+    assert page.count("<figure") == 2
+    assert "proved</summary>" in page
+    assert "gemmini_default</summary>" in page
+    assert "Bytes are facts." in page
+    assert "http://" not in re.sub(r"http://(www\.w3\.org|purl\.org|creativecommons\.org)", "", page)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.csv", None, "there is no such file"),
+        ("other.csv", "a,b\n1,2\n", "holds no rows"),
+        ("empty.jsonl", "", "holds no rows"),
+        ("binary.csv", "\0\1\2", "holds no rows"),
+        ("plan.json", "{}", "give the model of the plan too"),
+    ],
+)
+def test_files_that_hold_no_rows(run, tmp_path: Path, name: str, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    outcome = run("report", tmp_path / name)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1600, "light")])
+def test_the_page_of_rows_filters_and_sorts(
+    browser, run, rows: tuple[Path, Path], folder: Path, width: int, scheme: str
+) -> None:
+    out = folder / "rows.html"
+    run("report", rows[0], "-o", out)
+    look(browser, out, width, scheme)
+    shown = "return [...document.querySelectorAll('#rows tbody tr')].filter((r) => !r.hidden).map((r) => r.cells[6].textContent)"
+    assert len(browser.execute_script(shown)) == len(run("report", rows[0], "--json").json)
+    find(browser, "#find").send_keys("gemmini optimal")
+    assert browser.execute_script(shown) == ["262,144"]
+    find(browser, "#find").clear()
+    find(browser, "#find").send_keys(" ")
+    heads = browser.find_elements("css selector", "#rows th button")
+    browser.execute_script("arguments[0].click()", heads[6])
+    sizes = [int(text.replace(",", "")) for text in browser.execute_script(shown)]
+    assert sizes == sorted(sizes)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

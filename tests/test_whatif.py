@@ -15,7 +15,7 @@ from cosma.cache import Cache
 from cosma.compile import Settings, prepare
 from cosma.crew import Failed
 from cosma.errors import InputError
-from cosma.hardware import Hardware
+from cosma.hardware import Hardware, spec_names
 from cosma.problem import Problem
 from cosma.rows import RowFile
 from cosma.solvers import portfolio
@@ -274,26 +274,39 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path, how: sign
     assert len({key_of(r) for r in stored}) == len(stored) == 42
 
 
-def test_the_same_rows_through_dask_with_a_killed_worker(tmp_path: Path) -> None:
+EVERYTHING = [
+    "--hw", "all", "--dtype", "int8", "--dtype", "float16", "--dtype", "float32", *map(str, sorted(MODELS.glob("*.onnx")))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (sweep()[4:], 42),
+        pytest.param(EVERYTHING, len(spec_names()) * len(list(MODELS.glob("*.onnx"))) * 3, marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_rows_through_dask_with_a_killed_worker(tmp_path: Path, arguments: list[str], count: int) -> None:
     distributed = pytest.importorskip("distributed")
     here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
-    subprocess.run(sweep("--jobs", 2, "--no-cache", "-o", here), check=True, capture_output=True)
+    command = [sys.executable, "-m", "cosma", "whatif", *arguments, "--no-cache"]
+    subprocess.run([*command, "--jobs", "2", "-o", str(here)], check=True, capture_output=True)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
     ) as cluster:
-        command = sweep("--dask", cluster.scheduler_address, "--no-cache", "-o", there)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        while lines_of(there) < 5 and process.poll() is None:
+        through = [*command, "--dask", cluster.scheduler_address, "-o", str(there)]
+        process = subprocess.Popen(through, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while lines_of(there) < count // 2 - 16 and process.poll() is None:
             time.sleep(0.02)
         os.kill(cluster.workers[0].pid, signal.SIGKILL)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=600)[1]
     assert process.returncode == 0, said
 
     def sort(path: Path) -> list[str]:
         return sorted(json.dumps(row) for row in RowFile(path, COLUMNS).rows)
 
     assert sort(there) == sort(here)
-    assert len(sort(here)) == 42
+    assert len(sort(here)) == count
 
 
 def test_an_unknown_failure_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
