@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench paper results schema clean
+.PHONY: help demo test test-slow check bench paper sweep results schema clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,7 +38,15 @@ bench: $(READY)  ## time the phases of a compilation for every model, into resul
 paper: $(READY)  ## run what is missing of the paper's evaluation, rewrite results/paper/ with its figures
 	$(BIN)/python results/paper.py
 
-results: paper  ## measure everything again and rewrite the README's tables and figures
+sweep: $(READY)  ## every model on every spec and the staircase of each, into results/whatif/
+	@mkdir -p results/whatif
+	$(BIN)/cosma whatif models/*.onnx --dtype int8 --fusion pointwise --scratchpad auto -o results/whatif/staircases.csv
+	$(BIN)/cosma whatif models/*.onnx --hw all --dtype int8 --dtype float16 --dtype float32 -o results/whatif/rows.csv
+	$(BIN)/cosma report results/whatif/rows.csv -o results/whatif/report.html
+	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.html
+	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.png
+
+results: paper sweep  ## measure everything again and rewrite the README's tables and figures
 	$(BIN)/python results/measure.py
 	$(BIN)/python results/render.py
 

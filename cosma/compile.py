@@ -39,14 +39,17 @@ class Prepared:
 
 def prepare(model: str | Path, hardware: Hardware, settings: Settings) -> Prepared:
     """Read a model and state the problem of running it on `hardware`. Raises InputError."""
-    imported = load(model, settings.dims, settings.dtype)
+    return state(load(model, settings.dims, settings.dtype), Path(model).name, hardware, settings)
+
+
+def state(imported: Imported, name: str, hardware: Hardware, settings: Settings) -> Prepared:
+    """The problem of running a model that was read with these settings on `hardware`."""
     fusion = hardware.fusion if settings.fusion is None else settings.fusion
     weights = hardware.weights if settings.weights is None else settings.weights
     graph = fuse(imported.graph, fusion)
     problem = Problem(graph if weights else graph.without_weights(), hardware.capacity_bytes, hardware.alignment_bytes)
-    source = Source(
-        Path(model).name, problem.fingerprint(), settings.dtype, fusion, weights, dict(sorted(settings.dims.items()))
-    )
+    dims = dict(sorted(settings.dims.items()))
+    source = Source(name, problem.fingerprint(), settings.dtype, fusion, weights, dims)
     return Prepared(imported, problem, source)
 
 

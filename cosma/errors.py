@@ -28,4 +28,5 @@ class VerificationError(CosmaError):
 
 
 INFEASIBLE_EXIT_CODE = 3
+EXCEEDED_EXIT_CODE = 5
 INTERRUPTED_EXIT_CODE = 130

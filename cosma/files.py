@@ -21,7 +21,9 @@ def check_suffix(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
     """Raise InputError for a file that has none of these suffixes."""
     if path.suffix not in suffixes:
         which = f"a {path.suffix} file" if path.suffix else "a file without suffix"
-        raise InputError(f"{option} {path}: cannot write {which}; use {', '.join(suffixes[:-1])} or {suffixes[-1]}")
+        *others, last = suffixes
+        use = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(f"{option} {path}: cannot write {which}; use {use}")
 
 
 def write_atomic(path: Path, data: bytes) -> None:

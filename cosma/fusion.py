@@ -1,5 +1,6 @@
 """Graph -> Graph: which operators run as one on this hardware."""
 
+from dataclasses import replace
 from typing import Literal
 
 from cosma.errors import InputError
@@ -72,9 +73,8 @@ class _Fuser:
         if len(first.outputs) != 1:
             return
         inputs = dict.fromkeys((*first.inputs, *(a for a in operator.inputs if a != source)))
-        self._merge(
-            p, v, Operator(first.name, first.op_type, tuple(inputs), operator.outputs, first.members + operator.members)
-        )
+        members, macs = first.members + operator.members, first.macs + operator.macs
+        self._merge(p, v, replace(first, inputs=tuple(inputs), outputs=operator.outputs, members=members, macs=macs))
 
     def _join_reader(self, v: int) -> None:
         operator = self._group(v)
@@ -84,9 +84,8 @@ class _Fuser:
         r = self._find(self.graph.readers[target][0])
         last = self._group(r)
         inputs = dict.fromkeys((*(a for a in last.inputs if a != target), *operator.inputs))
-        self._merge(
-            r, v, Operator(last.name, last.op_type, tuple(inputs), last.outputs, operator.members + last.members)
-        )
+        members, macs = operator.members + last.members, operator.macs + last.macs
+        self._merge(r, v, replace(last, inputs=tuple(inputs), members=members, macs=macs))
 
     def _merge(self, keep: int, gone: int, group: Operator) -> None:
         self.groups[keep], self.groups[gone] = group, None

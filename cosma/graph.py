@@ -1,7 +1,7 @@
 """The operator DAG: tensors with sizes, operators that read and write them. Knows nothing of ONNX."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cosma.errors import InputError
@@ -34,7 +34,8 @@ class Tensor:
 class Operator:
     """One step of a schedule. `inputs` and `outputs` are indices into `Graph.tensors`, no repeats.
 
-    `members` names the nodes of the model that run as this one operator, in order.
+    `members` names the nodes of the model that run as this one operator, in order; `macs` counts the
+    multiply-accumulates of convolutions and matrix products among them.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Operator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     members: tuple[str, ...] = ()
+    macs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,11 @@ class Graph:
                 raise InputError(f"{tensor.kind} {tensor.name!r} is produced by no operator")
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all convolutions and matrix products whose shapes are known."""
+        return sum(v.macs for v in self.operators)
+
+    @property
     def has_single_order(self) -> bool:
         """Whether the DAG has exactly one topological order: each operator feeds the next."""
         return all(v + 1 in self.successors[v] for v in range(len(self.operators) - 1))
@@ -139,12 +146,10 @@ class Graph:
             self.name,
             tuple(self.tensors[a] for a in kept),
             tuple(
-                Operator(
-                    v.name,
-                    v.op_type,
-                    tuple(new[a] for a in v.inputs if a in new),
-                    tuple(new[a] for a in v.outputs if a in new),
-                    v.members,
+                replace(
+                    v,
+                    inputs=tuple(new[a] for a in v.inputs if a in new),
+                    outputs=tuple(new[a] for a in v.outputs if a in new),
                 )
                 for v in operators
             ),

@@ -1,10 +1,11 @@
 """Accelerator descriptions: the YAML files of hw_specs/, validated, each figure with its source."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -47,6 +48,7 @@ class Figure(_Strict):
 
 class _Scratchpad(_Strict):
     capacity: Figure
+    instances: Figure | None = None
     alignment: Figure | None = None
     holds_weights: Figure | None = None
 
@@ -59,6 +61,7 @@ class _Dram(_Strict):
 class _Compute(_Strict):
     rate: Figure | None = None
     clock: Figure | None = None
+    peak: Figure | None = None
     fusion: Figure | None = None
 
 
@@ -74,8 +77,10 @@ class Hardware:
     """One software-managed scratchpad and what surrounds it. None: the figure is not known.
 
     capacity_bytes is rounded down to the alignment. Bandwidth in bytes/s, energy in pJ per byte
-    moved to or from DRAM, rate in multiply-accumulates per cycle, clock in Hz. `weights`: whether
-    parameters share this scratchpad with the activations.
+    moved to or from DRAM. macs_per_s: multiply-accumulates a second at full utilisation, rate x clock
+    where both are known, else the stated peak. `weights`: whether parameters share this scratchpad
+    with the activations. `instances`: how many such scratchpads the chip has; capacity and macs_per_s
+    are those of one, the DRAM is the whole chip's.
     """
 
     name: str
@@ -86,8 +91,8 @@ class Hardware:
     fusion: Fusion = "none"
     dram_bytes_per_s: float | None = None
     dram_pj_per_byte: float | None = None
-    macs_per_cycle: float | None = None
-    clock_hz: float | None = None
+    macs_per_s: float | None = None
+    instances: int = 1
     figures: tuple[tuple[str, Figure], ...] = ()
 
     def __post_init__(self) -> None:
@@ -110,9 +115,12 @@ def spec_names(folder: Path = SPEC_FOLDER) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load_hardware(name_or_path: str, folder: Path = SPEC_FOLDER) -> Hardware:
+def load_hardware(
+    name_or_path: str, folder: Path = SPEC_FOLDER, instead: Mapping[str, str | bool] = MappingProxyType({})
+) -> Hardware:
     """Read a spec by the name of a file in hw_specs/ ("nvdla_large") or by its path.
 
+    instead: values by dotted key ("dram.bandwidth") that take the place of the spec's.
     Raises InputError: no such spec, not YAML, unknown or missing keys, figures without unit or source.
     """
     path = Path(name_or_path)
@@ -133,9 +141,22 @@ def load_hardware(name_or_path: str, folder: Path = SPEC_FOLDER) -> Hardware:
         first = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: not a YAML file ({first})") from None
     try:
+        if instead and isinstance(document, dict):
+            document = _replace_figures(document, instead)
         return _parse(path.stem, document)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _replace_figures(document: dict[Any, Any], instead: Mapping[str, str | bool]) -> dict[Any, Any]:
+    """The document with other values under some dotted keys; what becomes of it is checked by `_parse`."""
+    document = dict(document)
+    for key, value in instead.items():
+        section, _, name = key.partition(".")
+        old = document.get(section)
+        figure = {"value": value, "source": "given by the user", "confirmed": "no"}
+        document[section] = {**(old if isinstance(old, dict) else {}), name: figure}
+    return document
 
 
 def _parse(name: str, document: object) -> Hardware:
@@ -161,8 +182,8 @@ def _parse(name: str, document: object) -> Hardware:
         fusion=fusion,
         dram_bytes_per_s=_number(dram.bandwidth, "bytes/s", "dram.bandwidth"),
         dram_pj_per_byte=_number(dram.energy, "pJ/B", "dram.energy"),
-        macs_per_cycle=_number(compute.rate, "MAC/cycle", "compute.rate"),
-        clock_hz=_number(compute.clock, "Hz", "compute.clock"),
+        macs_per_s=_macs_per_s(compute),
+        instances=_instances(pad.instances),
         figures=tuple(_figures(spec)),
     )
 
@@ -192,6 +213,20 @@ def _number(figure: Figure | None, dimension: str, what: str) -> float | None:
     if value == 0:
         raise InputError(f"{what}: {figure.value!r} is zero; leave the key out if the figure is unknown")
     return float(value)
+
+
+def _macs_per_s(compute: _Compute) -> float | None:
+    rate = _number(compute.rate, "MAC/cycle", "compute.rate")
+    clock = _number(compute.clock, "Hz", "compute.clock")
+    peak = _number(compute.peak, "MAC/s", "compute.peak")
+    return peak if rate is None or clock is None else rate * clock
+
+
+def _instances(figure: Figure | None) -> int:
+    text = _text(figure, "1")
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise InputError(f"scratchpad.instances: {text!r} is not a count of 1 or more; write e.g. 72")
+    return int(text)
 
 
 def _explain(error: ValidationError) -> str:

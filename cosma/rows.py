@@ -25,24 +25,12 @@ class RowFile:
         check_suffix(path, "--output", (".csv", ".jsonl"))
         check_writable(path)
         self.path, self.columns = path, tuple(columns)
-        self.rows = self._read() if path.exists() else []
-
-    def _read(self) -> list[Row]:
-        try:
-            text = self.path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}: cannot read the rows that are there ({error})") from None
-        whole = text[: text.rfind("\n") + 1]
-        torn = text[len(whole) :]
-        header = _csv_line(self.columns)
-        is_csv = self.path.suffix == ".csv"
-        ours = (whole or torn).startswith("{") if not is_csv else whole.startswith(header) or header.startswith(text)
-        rows = (_parse_csv(whole) if is_csv else _parse_json(whole)) if ours or not text else None
-        if rows is None or any(set(row) != set(self.columns) for row in rows):
-            raise InputError(f"{self.path}: holds other rows than this command writes; give it another file")
-        if torn:
-            write_atomic(self.path, whole.encode())
-        return rows
+        self.rows = read_rows(path, self.columns) if path.exists() else []
+        if self.path.exists():
+            text = self.path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
+            if whole != text:
+                write_atomic(self.path, whole)
 
     def append(self, row: Row) -> None:
         """Add a row; it is on the disk when this returns."""
@@ -57,6 +45,22 @@ class RowFile:
             file.flush()
             os.fsync(file.fileno())
         self.rows.append(row)
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The whole rows of a file. Raises InputError: cannot be read, or written by something else."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the rows that are there ({error})") from None
+    whole = text[: text.rfind("\n") + 1]
+    header = _csv_line(columns)
+    is_csv = path.suffix == ".csv"
+    ours = text.startswith("{") if not is_csv else whole.startswith(header) or header.startswith(text)
+    rows = (_parse_csv(whole) if is_csv else _parse_json(whole)) if ours or not text else None
+    if rows is None or any(set(row) != set(columns) for row in rows):
+        raise InputError(f"{path}: holds other rows than this command writes; give it another file")
+    return rows
 
 
 def _cell(value: Any) -> Any:

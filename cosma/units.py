@@ -20,6 +20,11 @@ UNITS: dict[str, dict[str, Fraction]] = {
     },
     "Hz": {p + "Hz": Fraction(f) for p, f in _SI.items()},
     "MAC/cycle": {"MAC/cycle": Fraction(1)},
+    # One multiply-accumulate is two operations.
+    "MAC/s": {
+        **{p + "OPS": Fraction(_SI[p], 2) for p in ("P", "T", "G")},
+        **{p + "MAC/s": Fraction(_SI[p]) for p in ("T", "G")},
+    },
 }
 
 _QUANTITY = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*([^\s\d.].*?)?\s*")

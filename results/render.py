@@ -170,6 +170,26 @@ def paper_summary() -> str:
     )
 
 
+def staircase_figure() -> str:
+    """The staircase of the demo's network, and what it takes to find it."""
+    command = ["whatif", "models/densenet121.onnx", "--dtype", "int8", "--scratchpad", "auto", "--no-cache"]
+    run(*command, "--plot", "results/staircase.png")
+    return f"```text\n{run(*command)}\n```\n\n![traffic of DenseNet-121 against capacity](results/staircase.png)"
+
+
+def sweep_summary() -> str:
+    """How many rows the sweep and the staircases have, and what became of them."""
+    swept, curves = rows("whatif/rows"), rows("whatif/staircases")
+    planned = [r for r in swept if r["status"] != "infeasible"]
+    proved = sum(r["status"] == "optimal" for r in planned)
+    stairs = sum(r["status"] == "optimal" for r in curves)
+    return (
+        f"{len(swept):,} points: {len(planned):,} have a plan, {proved:,} of them proved optimal; in the others one "
+        f"operator alone needs more than the scratchpad has. The staircases of all networks took {len(curves):,} "
+        f"capacities, {stairs:,} of them proved."
+    )
+
+
 def growth_figure() -> str:
     """Time and memory against size, into results/growth.png."""
     from matplotlib.figure import Figure
@@ -201,10 +221,15 @@ def growth_figure() -> str:
     return "![time and memory against size](results/growth.png)"
 
 
+def run(*arguments: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "cosma", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE.parent).stdout.rstrip()
+
+
 def demo() -> str:
     """The summary of the README's main command, which also draws its picture."""
-    command = [sys.executable, "-m", "cosma", *DEMO, "--plot", "results/demo.png"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE.parent).stdout
+    text = run(*DEMO, "--plot", "results/demo.png")
     kept = [line.rstrip() for line in text.splitlines() if not line.startswith(("wall time", "plot"))]
     return "```text\n" + "\n".join(kept) + "\n```"
 
@@ -220,6 +245,8 @@ def _parts() -> dict[str, str]:
         "strengthenings": strengthenings_table(),
         "programmes": programmes_table(),
         "paper": paper_summary(),
+        "staircase": staircase_figure(),
+        "sweep": sweep_summary(),
         "demo": demo(),
     }
 

@@ -19,9 +19,11 @@ ORDER = [
     "frontend",
     "fusion",
     "hardware",
+    "estimate",
     "problem",
     "plan",
     "verify",
+    "diff",
     "allocate",
     "solvers.base",
     "solvers.milp",
@@ -54,6 +56,10 @@ ORDER = [
     "compile",
     "rows",
     "compare",
+    "cache",
+    "crew",
+    "staircase",
+    "whatif",
     "report",
     "cli",
     "__main__",
@@ -72,6 +78,7 @@ LIBRARIES = {
     "yaml": {"hardware"},
     "pydantic": {"hardware", "plan"},
     "networkx": {"frontend"},
+    "distributed": {"crew"},
     "psutil": {"solvers.stoppable", "compare"},
 }
 
@@ -144,6 +151,12 @@ def test_public_names() -> None:
 def test_files_stay_short() -> None:
     long = {p.name: n for _, p in modules() if (n := p.read_text().count("\n")) > 400}
     assert not long
+
+
+def test_pages_stay_short() -> None:
+    parts = [p for suffix in ("html", "css", "js") for p in PACKAGE.rglob(f"*.{suffix}")]
+    assert len(parts) == 6
+    assert not {p.name: n for p in parts if (n := p.read_text().count("\n")) > 300}
 
 
 def test_version_is_the_changelogs() -> None:

@@ -97,7 +97,7 @@ def test_infeasible_is_an_answer(run, tmp_path: Path) -> None:
     text = " ".join(outcome.out.split())
     for part in (
         "infeasible: operator '/features/denseblock1", "needed 1,605,632 B", "available 262,144 B", "missing 1,343,488 B",
-        "--scratchpad '1605632 B', the smallest capacity that works", "coral_edge_tpu, hexagon_8mib, tpu_v1",
+        "--scratchpad '1605632 B', the smallest capacity that works", "ibm_spyre, apple_ane_m1, hexagon_4mib, coral_edge_tpu, hexagon_8mib",
     ):  # fmt: skip
         assert part in text, text
     result = run(*arguments, "--json").json
@@ -144,6 +144,36 @@ def test_specs(run) -> None:
     rows = {row["name"]: row for row in run("specs", "--json").json}
     assert rows["gemmini_default"]["figures"]["scratchpad.capacity"]["value"] == "256 KiB"
     assert all(figure["source"] for row in rows.values() for figure in row["figures"].values())
+    lines = run("specs").out.splitlines()
+    assert len(lines) == len(rows) + 2  # a header and a legend; no line is folded
+    assert max(map(len, lines)) <= 120
+    table = {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
+    assert table["ibm_spyre"] == "1625344 B 32 128 B n/a 200 GB/s ? n/a 4,688 GMAC/s n/a"
+    assert table["tpu_v1"] == "24 MiB ~ 256 B ? false ~ 30 GiB/s ~ 93.75 pJ/B ~ 45,875 GMAC/s ? pointwise ?"
+    assert table["nvdla_large"] == "512 KiB 32 B true n/a n/a 2048 MAC/cycle pointwise"
+
+
+def test_specs_by_name(run) -> None:
+    text = " ".join(run("specs", "tt_wormhole_n300", "gap8").out.split())
+    for part in ("scratchpad.instances 64 yes docs.tenstorrent.com", "GreenWaves GAP8", "compute.peak 22.65 GOPS yes"):
+        assert part in text, text
+    assert [row["name"] for row in run("specs", "gap9", "--json").json] == ["gap9"]
+    assert "did you mean 'nvdla_small'" in run("specs", "nvdla_smal").err
+
+
+def test_estimates_are_named_so_and_only_where_figures_are(run) -> None:
+    base = ("compile", MODELS / "tiny_chain.onnx")
+    assert run(*base, "--scratchpad", "1MiB", "--json").json["estimates"] is None
+    assert "estimates" not in run(*base, "--hw", "hexagon_8mib").out
+    result = run(*base, "--hw", "gemmini_default", "--json").json
+    made = result["estimates"]
+    assert made["macs"] == 129_184
+    assert made["estimate_transfer_s"] == result["total_bytes"] / 16e9
+    assert made["estimate_compute_s"] == 129_184 / 256e9
+    assert made["estimate_serial_s"] == made["estimate_transfer_s"] + made["estimate_compute_s"]
+    assert "dram.bandwidth 16 GB/s (unconfirmed)" in made["assumptions"][0]
+    text = " ".join(run(*base, "--hw", "gap8").out.split())
+    assert "estimates transfers (without parameters) n/a, compute 0.0114 ms; energy of transfers n/a;" in text
 
 
 def test_verify_rejects_and_itemises(run, tmp_path: Path) -> None:
@@ -161,7 +191,7 @@ def test_verify_rejects_and_itemises(run, tmp_path: Path) -> None:
 
 
 def test_help_has_an_example_each_and_stays_light() -> None:
-    for command in ("compile", "verify", "inspect", "specs"):
+    for command in ("compile", "verify", "report", "inspect", "specs"):
         assert f"Example: cosma {command}" in spawn(command, "--help").stdout
     code = "import sys, cosma.cli; print([m for m in ('onnx', 'numpy', 'ortools', 'rich', 'pydantic') if m in sys.modules])"
     light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -34,8 +34,26 @@ def test_all_figures(tmp_path: Path) -> None:
     spec = read(tmp_path, GOOD)
     assert (spec.capacity_bytes, spec.alignment_bytes, spec.weights, spec.fusion) == (524288, 64, True, "pointwise")
     assert (spec.dram_bytes_per_s, spec.dram_pj_per_byte) == (16e9, 64.0)
-    assert (spec.macs_per_cycle, spec.clock_hz) == (256.0, 1e9)
+    assert (spec.macs_per_s, spec.instances) == (256e9, 1)
     assert dict(spec.figures)["scratchpad.alignment"].confirmed == "no"
+
+
+def test_peak_stands_in_for_rate_and_clock(tmp_path: Path) -> None:
+    peak = "  peak: {value: 4 TOPS, confirmed: yes, source: here}\n"
+    both = GOOD.replace("  fusion:", peak + "  fusion:")
+    assert read(tmp_path, both).macs_per_s == 256e9
+    no_clock = "\n".join(line for line in both.splitlines() if "clock:" not in line)
+    assert read(tmp_path, no_clock).macs_per_s == 2e12
+    neither = "\n".join(line for line in no_clock.splitlines() if "peak:" not in line)
+    assert read(tmp_path, neither).macs_per_s is None
+
+
+def test_instances(tmp_path: Path) -> None:
+    text = GOOD.replace("  alignment:", "  instances: {value: 72, confirmed: yes, source: here}\n  alignment:")
+    assert read(tmp_path, text).instances == 72
+    for wrong in ("0", "-1", "1.5", "many", "true"):
+        with pytest.raises(InputError, match="is not a count of 1 or more; write e"):
+            read(tmp_path, text.replace("value: 72", f"value: {wrong}"))
 
 
 def test_capacity_is_rounded_down_to_the_alignment() -> None:
@@ -84,16 +102,60 @@ def test_unknown_name_is_hinted_at() -> None:
         load_hardware("not/there.yaml")
 
 
+# Name -> bytes of one instance, alignment, instances, bytes/s, pJ/B, multiply-accumulates/s; None: not known.
+SHIPPED = {
+    "apple_ane_m1": (4_000_000, 64, 1, None, None, 5.5e12),
+    "ascend_davinci_max": (1_000_000, 1, 1, None, 93.75, None),
+    "coral_edge_tpu": (8 * 2**20, 1, 1, 500e6, 93.75, 2e12),
+    "ethos_u55_128_384kib": (393216, 16, 1, 0.5e9, None, 64e9),
+    "ethos_u55_256_384kib": (393216, 16, 1, 0.5e9, None, 128e9),
+    "ethos_u55_32_384kib": (393216, 16, 1, 0.1e9, None, 6.4e9),
+    "ethos_u55_64_384kib": (393216, 16, 1, 0.1e9, None, 12.8e9),
+    "ethos_u65_256_384kib": (393216, 16, 1, 3.75e9, None, 128e9),
+    "ethos_u65_512_384kib": (393216, 16, 1, 12e9, None, 512e9),
+    "eyeriss_v1": (108_000, 1, 1, 0.72e9, None, 33.6e9),
+    "gap8": (80_000, 1, 1, None, None, 11.325e9),
+    "gap9": (128_000, 1, 1, None, None, 75.4e9),
+    "gemmini_default": (262144, 16, 1, 16e9, 64.0, 256e9),
+    "hexagon_4mib": (4 * 2**20, 128, 1, None, None, None),
+    "hexagon_8mib": (8 * 2**20, 128, 1, None, None, None),
+    "ibm_spyre": (1_625_344, 128, 32, 200e9, None, 4.6875e12),
+    "max78000": (524288, 1, 1, None, None, None),
+    "mtia_v1": (128_000_000, 1, 1, 176e9, None, 51.2e12),
+    "mtia_v2": (256_000_000, 1, 1, 204.8e9, None, 177e12),
+    "nvdla_large": (524288, 32, 1, None, None, None),
+    "nvdla_small": (131072, 8, 1, None, None, 64e9),
+    "simba_chiplet": (65536, 32, 36, None, 12.5, 2e12),
+    "tpu_v1": (24 * 2**20, 256, 1, 30 * 2**30, 93.75, 65536 * 700e6),
+    "tpu_v7_ironwood": (64 * 2**20, 1, 2, 7380e9, None, 524288 * 1.1e9),
+    "tt_grayskull_e150": (1_000_000, 1, 120, 118.4e9, None, 1.385e12),
+    "tt_wormhole_n150": (1_500_000, 1, 72, 288e9, None, 1.82e12),
+    "tt_wormhole_n300": (1_500_000, 1, 64, 288e9, None, 1.82e12),
+    "vta_pynq": (32768, 16, 1, None, None, 25.6e9),
+}
+
+
 def test_shipped_specs() -> None:
-    names = spec_names(ROOT / "hw_specs")
-    assert set(names) >= {
-        "gemmini_default", "nvdla_large", "coral_edge_tpu", "tpu_v1", "hexagon_8mib", "ethos_u55_256_384kib",
-    }  # fmt: skip
-    kib = {name: load_hardware(name).capacity_bytes // 1024 for name in names}
-    assert kib["gemmini_default"] == 256
-    assert kib["nvdla_large"] == 512
-    assert kib["coral_edge_tpu"] == kib["hexagon_8mib"] == 8192
-    assert kib["tpu_v1"] == 24 * 1024
-    assert kib["ethos_u55_256_384kib"] == 384
-    for name in names:
-        assert all(figure.source for _, figure in load_hardware(name).figures)
+    assert set(spec_names(ROOT / "hw_specs")) == set(SHIPPED)
+    for name, expected in SHIPPED.items():
+        spec = load_hardware(name)
+        figures = (spec.dram_bytes_per_s, spec.dram_pj_per_byte, spec.macs_per_s)
+        assert (spec.capacity_bytes, spec.alignment_bytes, spec.instances, *figures) == expected, name
+        for key, figure in spec.figures:
+            assert len(figure.source) >= 8, (name, key)
+            assert figure.confirmed in ("yes", "secondary", "no")
+            assert "\n" not in figure.source
+
+
+def test_capacities_are_confirmed_where_they_can_be() -> None:
+    """A system around an Ethos-U55 may have any size of SRAM; all other capacities are somebody's figure."""
+    doubtful = {n for n in SHIPPED if dict(load_hardware(n).figures)["scratchpad.capacity"].confirmed == "no"}
+    assert doubtful == {f"ethos_u55_{macs}_384kib" for macs in (32, 64, 128, 256)}
+
+
+def test_figures_behind_several_instances_say_of_what_they_are() -> None:
+    for name in SHIPPED:
+        spec = load_hardware(name)
+        bandwidth = dict(spec.figures).get("dram.bandwidth")
+        if spec.instances > 1 and bandwidth is not None:
+            assert "whole" in bandwidth.source or "each chip" in bandwidth.source, name

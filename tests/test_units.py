@@ -36,6 +36,12 @@ def test_other_dimensions() -> None:
     assert parse_quantity("0.5 GHz", "Hz", "x") == Fraction(500_000_000)
 
 
+def test_operations_are_half_multiply_accumulates() -> None:
+    assert parse_quantity("4 TOPS", "MAC/s", "x") == 2 * 10**12
+    assert parse_quantity("22.65 GOPS", "MAC/s", "x") == 11_325_000_000
+    assert parse_quantity("2 TMAC/s", "MAC/s", "x") == parse_quantity("2000 GMAC/s", "MAC/s", "x") == 2 * 10**12
+
+
 @given(st.integers(0, 2**62), st.integers(0, 16).map(lambda e: 2**e))
 def test_align_up(size: int, alignment: int) -> None:
     aligned = align_up(size, alignment)

@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 @model_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plan as JSON.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the memory map (.png, .svg or .pdf).")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a page that explains the plan (.html).")
 @click.option("--listing", is_flag=True, help="Print the LOAD/EXEC/STORE/DROP steps with addresses.")
 @json_option
 @solver_options
 @click.option("-v", "--verbose", is_flag=True, help="Say how the plan was found and what the proof rests on.")
 def compile_command(
-    model: Path, hw: str | None, scratchpad: str | None, output: Path | None, plot: Path | None, listing: bool,
-    as_json: bool, verbose: bool, **flags: Any,
+    model: Path, hw: str | None, scratchpad: str | None, output: Path | None, plot: Path | None,
+    report: Path | None, listing: bool, as_json: bool, verbose: bool, **flags: Any,
 ) -> int:  # fmt: skip
     """Compile the ONNX file MODEL to a verified plan for a scratchpad.
 
@@ -49,7 +50,7 @@ def compile_command(
     Example: cosma compile models/densenet121.onnx --hw hexagon_8mib --no-weights -o plan.json --plot map.png
     """
     start = time.perf_counter()
-    targets = _check_targets(output, plot)
+    targets = _check_targets({"plan": output, "plot": plot, "report": report})
     hardware = hardware_of(hw, scratchpad)
     settings, options = settings_of(**flags), options_of(**flags)
     with progress(f"compiling {model.name}"):
@@ -69,17 +70,20 @@ def compile_command(
     return INFEASIBLE_EXIT_CODE if result.status == "infeasible" else 0
 
 
-def _check_targets(output: Path | None, plot: Path | None) -> dict[str, Path]:
+def _check_targets(asked: dict[str, Path | None]) -> dict[str, Path]:
     """Refuse unwritable outputs before any work is done."""
     from cosma.files import check_suffix, check_writable
 
-    targets = {kind: path for kind, path in (("plan", output), ("plot", plot)) if path is not None}
-    for path in targets.values():
+    options = {"plan": "--output", "plot": "--plot", "report": "--report"}
+    targets = {kind: path for kind, path in asked.items() if path is not None}
+    for kind, path in targets.items():
         check_writable(path)
-    if plot is not None:
-        check_suffix(plot, "--plot", FIGURES)
-    if len(set(targets.values())) < len(targets):
-        raise InputError(f"--output and --plot both name {output}; give them different files")
+        for other, same in targets.items():
+            if other != kind and same == path:
+                raise InputError(f"{options[kind]} and {options[other]} both name {path}; give them different files")
+    for kind, suffixes in (("plot", FIGURES), ("report", (".html",))):
+        if kind in targets:
+            check_suffix(targets[kind], options[kind], suffixes)
     return targets
 
 
@@ -96,6 +100,10 @@ def _write_outputs(prepared: "Prepared", result: "Result", targets: dict[str, Pa
 
         kinds = {t.name: t.kind for t in prepared.problem.graph.tensors}
         contents["plot"] = draw(result.plan, dict(kinds), targets["plot"].suffix[1:])
+    if "report" in targets:
+        from cosma.report.html import render
+
+        contents["report"] = render(result.plan, prepared.problem).encode()
     for kind, content in contents.items():
         write_atomic(targets[kind], content)
 
@@ -126,6 +134,7 @@ def _compile_json(
         "states": result.states,
         "model_size": None if result.size is None else asdict(result.size),
         "first_plan_s": None if result.first_s is None else round(result.first_s, 3),
+        "estimates": None if extra is None else _estimates_json(hardware, extra, problem.graph.macs),
         "why": list(result.why),
         "shortage": None
         if result.shortage is None
@@ -134,6 +143,13 @@ def _compile_json(
         "plan": str(output) if output is not None and result.plan is not None else None,
         "version": __version__,
     }
+
+
+def _estimates_json(hardware: "Hardware", moved_bytes: int, macs: int) -> dict[str, Any] | None:
+    from cosma.estimate import assumptions, estimate
+
+    made = estimate(hardware, moved_bytes, macs)
+    return {**made.row(), "macs": macs, "assumptions": assumptions(hardware)} if made.known else None
 
 
 def _print_result(

@@ -85,17 +85,18 @@ def inspect_command(
 
 
 @click.command("specs")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @json_option
-def specs_command(as_json: bool) -> None:
-    """List the hardware specs that come with cosma, with their figures.
+def specs_command(names: tuple[str, ...], as_json: bool) -> None:
+    """List the hardware specs that come with cosma, or every figure of each NAME with its source.
 
     \b
-    Example: cosma specs --json
+    Example: cosma specs gemmini_default
     """
     from cosma.hardware import load_hardware, spec_names
-    from cosma.report.text import print_specs
+    from cosma.report.specs import print_figures, print_specs
 
-    specs = [load_hardware(name) for name in spec_names()]
+    specs = [load_hardware(name) for name in names or spec_names()]
     if as_json:
         rows = [
             {"name": s.name, "title": s.title, "figures": {key: figure.model_dump() for key, figure in s.figures}}
@@ -103,7 +104,7 @@ def specs_command(as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2))
     else:
-        print_specs(console(), specs)
+        (print_figures if names else print_specs)(console(), specs)
 
 
 @click.command("solvers")

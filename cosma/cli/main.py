@@ -9,7 +9,8 @@ from cosma.errors import INTERRUPTED_EXIT_CODE, CosmaError, VerificationError
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 fine, 2 bad input, 3 infeasible, 4 verification failed, 130 interrupted."""
+    """Entry point. Exit codes: 0 fine, 2 bad input, 3 infeasible, 4 verification failed, 5 a limit of check exceeded,
+    130 interrupted."""
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -44,5 +45,6 @@ def cli() -> None:
 
     \b
     Example: cosma compile models/resnet50.onnx --hw coral_edge_tpu --dtype int8 -o plan.json
-    Exit codes: 0 a verified plan, 2 bad input, 3 infeasible, 4 verification failed, 130 interrupted.
+    Exit codes: 0 a verified plan, 2 bad input, 3 infeasible, 4 verification failed, 5 a limit of check exceeded,
+    130 interrupted.
     """

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from cosma.errors import InputError
+from cosma.frontend.macs import count_macs
 from cosma.graph import MAX_BYTES, Graph, Kind, Operator, Tensor
 
 DType = Literal["int8", "float16", "float32"]
@@ -136,6 +137,7 @@ def _build(name: str, graph: ir.Graph, nodes: _Sorted, sizer: "_Sizer") -> Graph
                 inputs,
                 tuple(number(v, "output" if v in outputs else "activation") for v in written),
                 (_name(node),),
+                count_macs(node, sizer.shape),
             )
         )
     sizer.refuse_unsized({v.name for v in graph.inputs if v.name})

@@ -1,12 +1,12 @@
 """Rows of `cosma compare` as a table and as a figure."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from cosma.report.figure import save
 from cosma.rows import Row
 
 _MARKS = "osD^vP*Xd<>h"
@@ -81,9 +81,7 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
         layout="constrained",
     )
     draw_on(figure.subplots(), rows, cases)
-    out = io.BytesIO()
-    figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
-    return out.getvalue()
+    return save(figure, form)
 
 
 def draw_on(axes: Any, rows: Sequence[Row], cases: Sequence[tuple[Any, ...]]) -> None:

@@ -1,6 +1,5 @@
 """The memory map of a plan: steps across, addresses up, one rectangle a residency."""
 
-from io import BytesIO
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from cosma.plan import Plan, Residency
+from cosma.report.figure import save
 
 _COLOURS = {"input": "#8da0cb", "weight": "#b3b3b3", "activation": "#66c2a5", "output": "#ffd92f"}
 _EVICTED = "#e34a33"
@@ -26,14 +26,7 @@ def draw(plan: Plan, kinds: dict[str, str], file_format: str) -> bytes:
     figure.set_dpi(120)
     axes = figure.add_subplot()
     paint(axes, plan, kinds)
-    buffer = BytesIO()
-    # No dates and fixed ids: the same plan gives the same bytes.
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[file_format]
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "cosma"}):
-        figure.savefig(buffer, format=file_format, metadata=metadata)
-    return buffer.getvalue()
+    return save(figure, file_format)
 
 
 def paint(axes: Any, plan: Plan, kinds: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Results, problems and specs as text for a terminal."""
+"""Results and problems as text for a terminal."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cosma.compile import Prepared
+from cosma.estimate import Estimates, estimate
 from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Problem, Shortage
 from cosma.solvers.base import Result, Size
@@ -56,6 +57,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("fragmentation", _describe_fragmentation(result)),
         ("peak use", f"{both(claims.peak_use_bytes)}, {used:.1f} % of the scratchpad"),
         ("verified", f"replayed {len(plan.order)} steps, {len(plan.moves)} moves: no violations"),
+        *_estimate_rows(estimate(hardware, total, problem.graph.macs), prepared.source.weights),
         ("wall time", f"{seconds:.2f} s"),
     ]
 
@@ -73,6 +75,25 @@ def _describe_model(prepared: Prepared) -> str:
 def _describe_budget(problem: Problem) -> str:
     peak = problem.peak_bytes(range(len(problem.graph.operators)))
     return f"{both(problem.capacity_bytes)}; M_R {both(problem.working_set_bytes)}; peak in exported order {both(peak)}"
+
+
+def _estimate_rows(made: Estimates, weights: bool) -> list[tuple[str, str]]:
+    """One row, or none where the spec has no figures to estimate from."""
+    if not made.known:
+        return []
+    energy = made.transfer_energy_j
+    joules = "n/a" if energy is None else f"{1e3 * energy:,.3g} mJ"
+    what = "transfers" if weights else "transfers (without parameters)"
+    times = f"{what} {_ms(made.transfer_s)}, compute {_ms(made.compute_s)}"
+    if made.serial_s is not None:
+        times += f", together {_ms(made.overlapped_s)} (overlapped) to {_ms(made.serial_s)} (serial)"
+    return [("estimates", f"{times}; energy of transfers {joules}; see --json for the assumptions")]
+
+
+def _ms(seconds: float | None) -> str:
+    if seconds is None:
+        return "n/a"
+    return f"{1e3 * seconds:,.1f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
 
 
 def _describe_size(size: Size) -> str:
@@ -128,8 +149,9 @@ def print_shortage(console: Console, prepared: Prepared, hardware: Hardware, sho
 
 
 def specs_with(needed_bytes: int) -> list[str]:
-    """Names of the specs that come with cosma and hold a working set of this size."""
-    return [name for name in spec_names() if load_hardware(name).capacity_bytes >= needed_bytes]
+    """Names of the smallest specs that come with cosma and hold a working set of this size."""
+    enough = [spec for name in spec_names() if (spec := load_hardware(name)).capacity_bytes >= needed_bytes]
+    return [spec.name for spec in sorted(enough, key=lambda spec: spec.capacity_bytes)][:5]
 
 
 def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> None:
@@ -156,6 +178,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("peak", f"{both(problem.peak_bytes(range(len(graph.operators))))} in the exported order, nothing evicted"),
             ("compulsory", both(problem.compulsory_bytes)),
             ("padding", f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.alignment_bytes} B"),
+            ("MACs", f"{graph.macs:,} multiply-accumulates in convolutions and matrix products"),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
             ("fused", f"{sum(len(v.members) for v in fused)} operators into {len(fused)}"),
             ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
@@ -195,29 +218,6 @@ def _counts(nodes: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none"
 
 
-def print_specs(console: Console, specs: list[Hardware]) -> None:
-    """The specs with their figures; `~` marks second-hand figures, `?` unconfirmed ones."""
-    marks = {"yes": "", "secondary": " ~", "no": " ?"}
-    columns = [
-        "scratchpad.capacity", "scratchpad.alignment", "scratchpad.holds_weights", "dram.bandwidth",
-        "dram.energy", "compute.rate", "compute.clock", "compute.fusion",
-    ]  # fmt: skip
-    table = Table(box=None)
-    table.add_column("spec", overflow="fold")
-    for column in columns:
-        table.add_column(column.split(".")[1].replace("holds_", ""), justify="right")
-    for spec in specs:
-        figures = dict(spec.figures)
-        cells = []
-        for column in columns:
-            figure = figures.get(column)
-            value = str(figure.value).lower() if figure and isinstance(figure.value, bool) else figure and figure.value
-            cells.append("n/a" if figure is None else f"{value}{marks[figure.confirmed]}")
-        table.add_row(spec.name, *cells)
-    console.print(table)
-    console.print("~ second-hand   ? unconfirmed   sources: cosma specs --json", highlight=False)
-
-
 def print_solvers(console: Console, solvers: Mapping[str, Entry]) -> None:
     """The solvers, and below what may follow the colon, each list once."""
     table = Table(box=None)
@@ -245,6 +245,7 @@ def inspection(prepared: Prepared) -> dict[str, object]:
         "working_set_bytes": problem.working_set_bytes,
         "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
         "compulsory_bytes": problem.compulsory_bytes,
+        "macs": problem.graph.macs,
         "largest_working_sets": [
             {"operator": name, "type": op_type, "operands": dict(operands), "bytes": size}
             for name, op_type, operands, size in largest_working_sets(problem)

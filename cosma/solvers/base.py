@@ -20,6 +20,8 @@ class Options:
     fits by an estimate of the bytes a state takes, and limits the size of integer programmes likewise.
     without: strengthenings of the paper's programme to leave out. root_bound: solve the relaxation too.
     write_model: where to write the programme. log: show the solver's own log. jobs: processes for parts.
+    known_order, known_bound: a schedule to start from (operators by index) and a proven lower bound in bytes, as
+    from the same problem on a smaller and on a larger scratchpad; used by `auto`.
     """
 
     solver: str = "auto"
@@ -31,6 +33,8 @@ class Options:
     write_model: Path | None = None
     log: bool = False
     jobs: int = 1
+    known_order: tuple[int, ...] = ()
+    known_bound: int = 0
 
     @property
     def name(self) -> str:

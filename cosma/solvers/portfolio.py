@@ -37,8 +37,14 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
     best = replacement.solve(exported, DEFAULT_BACKEND, deadline.share(0.3))
     first_s = deadline.elapsed_s
+    if options.known_order and best.cost_bytes > options.known_bound:
+        known = Timeline.of(problem, options.known_order)
+        best = cheapest((best, replacement.solve(known, DEFAULT_BACKEND, deadline.share(0.3))))
     if best.cost_bytes == 0:
-        outcome = Outcome(best, 0, "nothing to evict", ("the exported order fits without evictions",), 0, 0)
+        outcome = Outcome(best, 0, "nothing to evict", ("a known order fits without evictions",), 0, 0)
+    elif best.cost_bytes <= options.known_bound:
+        why = ("no schedule moves less on a larger scratchpad",)
+        outcome = Outcome(best, best.cost_bytes, "larger scratchpad", why)
     elif any(len(modes) > 1 for modes in problem.modes):
         outcome = Outcome(best, 0, "trivial", ("operators have several modes; only the smallest was tried",))
     else:
@@ -46,7 +52,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     return replace(outcome, first_s=first_s)
 
 
-def _search_all(problem: Problem, options: Options, deadline: Deadline, exported: Placed) -> Outcome:
+def _search_all(problem: Problem, options: Options, deadline: Deadline, start: Placed) -> Outcome:
     """Solve the independent parts, each kind once, and place the whole."""
     parts = split(problem)
     limit = deadline.share(0.8)
@@ -59,7 +65,7 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, exported
         chosen.append(answer)
         order += [p.start + v for v in answer.order]
     bound = sum(answer.bound for answer in chosen)
-    best = exported
+    best = start
     if best.cost_bytes > bound:
         found = replacement.solve(Timeline.of(problem, order), DEFAULT_BACKEND, deadline)
         best = cheapest((best, found))
@@ -74,13 +80,19 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, exported
     lost = best.cost_bytes - bound if relaxed == bound else None
     if problem.graph.has_single_order and best.bound_bytes > bound:
         bound, name = best.bound_bytes, "integer programme with address cuts"
+    if options.known_bound > bound:
+        bound, name = min(options.known_bound, best.cost_bytes), "larger scratchpad"
     why = (
         f"searched all schedules: {len(parts)} independent parts, {len(answers)} kinds, {states:,} states",
-        "exported order is as good as any" if best is exported and best.cost_bytes == bound else "",
+        "exported order is as good as any" if best is start and _is_exported(best) and best.cost_bytes == bound else "",
         "" if lost is not None else "a limit was reached before the search ended",
         *_explain(parts, chosen),
     )
     return Outcome(best, bound, name, tuple(line for line in why if line), states, lost)
+
+
+def _is_exported(placed: Placed) -> bool:
+    return placed.timeline.order == tuple(range(len(placed.timeline.order)))
 
 
 def _explain(parts: list[Part], answers: list[_Answer]) -> list[str]:

@@ -1,0 +1,104 @@
+"""cosma report."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cosma.cli.common import console, hardware_of, hardware_options, json_option, progress
+from cosma.errors import InputError, VerificationError
+
+if TYPE_CHECKING:
+    from cosma.plan import Plan
+    from cosma.problem import Problem
+
+
+@click.command("report")
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@hardware_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write one self-contained page (.html); rows also as .md, .csv, .png, .svg or .pdf.",
+)
+@json_option
+def report_command(
+    plan: Path, model: Path | None, hw: str | None, scratchpad: str | None, output: Path | None, as_json: bool
+) -> None:
+    """Explain PLAN, made for MODEL: why each tensor leaves early, and what would help.
+
+    In place of PLAN and MODEL a file of rows from compare or whatif makes figures and tables.
+    \b
+    Without hardware the scratchpad is the one that the plan was made for. The plan is verified first.
+    Example: cosma report plan.json models/densenet121.onnx -o report.html
+    """
+    from cosma.files import check_suffix, check_writable, write_atomic
+
+    if plan.suffix in (".csv", ".jsonl"):
+        _report_rows(plan, output, as_json)
+        return
+    if model is None:
+        raise InputError(f"{plan}: give the model of the plan too, or a .csv or .jsonl file of rows")
+    if output is not None:
+        check_suffix(output, "--output", (".html",))
+        check_writable(output)
+    with progress(f"explaining {plan.name}"):
+        document, problem = _read(plan, model, hw, scratchpad)
+        if output is not None:
+            from cosma.report.html import render
+
+            write_atomic(output, render(document, problem).encode())
+    if as_json:
+        from cosma.report.explanation import facts
+
+        click.echo(json.dumps(facts(document, problem), indent=2))
+    elif output is None:
+        from cosma.report.explanation import print_explanation
+
+        print_explanation(console(), document, problem)
+    else:
+        click.echo(f"report written to {output}")
+
+
+def _report_rows(path: Path, output: Path | None, as_json: bool) -> None:
+    """Rows as a file, as JSON, or as Markdown on the terminal."""
+    from cosma.files import check_suffix, check_writable, write_atomic
+    from cosma.report.rows import SUFFIXES, markdown, read, render
+
+    if output is not None:
+        check_suffix(output, "--output", SUFFIXES)
+        check_writable(output)
+    rows, columns = read(path)
+    if output is not None:
+        write_atomic(output, render(rows, columns, output.suffix))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo(markdown(rows, columns) if output is None else f"report written to {output}", nl=output is not None)
+
+
+def _read(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Problem]":
+    """The plan and its problem, verified. Raises InputError, VerificationError."""
+    from cosma.compile import Settings, prepare
+    from cosma.hardware import Hardware
+    from cosma.plan import read_plan
+    from cosma.verify import check
+
+    document = read_plan(plan)
+    source = document.source
+    if hw is None and scratchpad is None:
+        hardware = Hardware(document.hardware, document.capacity_bytes, alignment_bytes=document.alignment_bytes)
+    else:
+        hardware = hardware_of(hw, scratchpad)
+    prepared = prepare(model, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims))
+    found = check(document, prepared.problem).violations
+    if found:
+        raise VerificationError(
+            f"{plan}: nothing to explain, the plan is not valid for {model} on {hardware.name}; "
+            "give the model and hardware it was made for, or compile again",
+            found,
+        )
+    return document, prepared.problem

@@ -1,0 +1,246 @@
+"""cosma whatif."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cosma.cli.common import FIGURES, console, json_option, limit_options, options_of, progress, settings_of, together
+from cosma.errors import InputError
+
+if TYPE_CHECKING:
+    from cosma.compile import Prepared
+    from cosma.hardware import Hardware
+    from cosma.rows import Row, RowFile
+    from cosma.whatif import Case
+
+_axes = together(
+    click.option("--hw", "hws", multiple=True, metavar="SPEC", help="Hardware, or 'all' of 'cosma specs'."),
+    click.option(
+        "--scratchpad", "pads", multiple=True, metavar="SIZES",
+        help="Sizes 64KiB,1MiB; ranges 128KiB:8MiB:x2 or 1MiB:2MiB:+64KiB; M_R; or auto, the exact staircase.  "
+        "[default: the spec's]",
+    ),
+    click.option(
+        "--set", "sets", multiple=True, metavar="KEY=A,B",
+        help="Figures of the specs, e.g. dram.bandwidth=8GB/s,16GB/s.",
+    ),
+    click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["int8", "float16", "float32"])),
+    click.option("--fusion", "fusions", multiple=True, type=click.Choice(["none", "pointwise"])),
+    click.option(
+        "--weights", multiple=True, type=click.Choice(["yes", "no"]), help="Whether they share the scratchpad."
+    ),
+    click.option("--dim", "dims", multiple=True, metavar="NAME=A,B", help="Dynamic dimensions, e.g. batch=1,2,4."),
+    click.option("--solver", "solvers", multiple=True, default=["auto"], show_default=True, metavar="NAME[:INNER]"),
+)  # fmt: skip
+
+
+@click.command("whatif")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_axes
+@limit_options
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes.  [default: one a core]")
+@click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster instead, e.g. tcp://10.0.0.1:8786.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Append rows to this .csv or .jsonl; what is there is skipped.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the curves (.png, .svg or .pdf).")
+@click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of results.")
+@json_option
+def whatif_command(
+    models: tuple[Path, ...], jobs: int | None, dask: str | None, output: Path | None, plot: Path | None,
+    no_cache: bool, as_json: bool, **flags: Any,
+) -> None:  # fmt: skip
+    """Sweep MODELS over hardware, capacities and settings: the product of everything that is given more than once.
+
+    \b
+    Example: cosma whatif models/densenet121.onnx --dtype int8 --scratchpad auto --plot curve.png
+    Bytes are facts, each from a verified plan; times and energies are estimates from the figures of the spec.
+    """
+    from cosma.files import check_suffix, check_writable, write_atomic
+    from cosma.report.capacity import draw
+    from cosma.rows import RowFile
+    from cosma.whatif import COLUMNS, key_of
+
+    if plot is not None:
+        check_suffix(plot, "--plot", FIGURES)
+        check_writable(plot)
+    file = None if output is None else RowFile(output, COLUMNS)
+    with progress("reading the models"):
+        cases = list(_cases(models, flags))
+    before = len(file.rows) if file else 0
+    rows = _finish(cases, file, jobs or os.cpu_count() or 1, dask, no_cache)
+    order = {(c.prepared.source.model, c.hardware.name): i for i, c in reversed(list(enumerate(cases)))}
+    rows.sort(
+        key=lambda r: (order[r["model"], r["hardware"]], *map(str, key_of(r)[1:8]), r["solver"], r["capacity_bytes"])
+    )
+    if plot is not None:
+        write_atomic(plot, draw(rows, plot.suffix[1:]))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    _show(cases, rows)
+    if before and file is not None:
+        click.echo(f"{before + len(rows) - len(file.rows)} of {len(rows)} rows were in {output} already")
+
+
+def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
+    """Staircases as such, everything else one line a row."""
+    from cosma.report import capacity
+
+    if any(case.capacities is not None for case in cases):
+        capacity.print_points(console(), rows)
+        return
+    curves = capacity.series(rows)
+    for key, name in capacity.labels(list(curves)).items():
+        capacity.print_staircase(console(), name, curves[key])
+
+
+def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
+    """The product of all that was given. Raises InputError before anything runs."""
+    from cosma.compile import state
+    from cosma.frontend.onnx_ import load
+    from cosma.solvers.registry import find
+    from cosma.whatif import Case
+
+    read = lru_cache(maxsize=1)(lambda model, dims, dtype: load(model, dict(dims), dtype))
+    options = [options_of(**flags, solver=solver, jobs=1) for solver in flags["solvers"]]
+    for each in options:
+        find(each)
+        if "auto" in flags["pads"] and each.name.startswith(("tflite", "best-fit")):
+            raise InputError(f"--scratchpad auto needs traffic that falls with capacity; --solver {each.name} has none")
+    hardware = list(_hardware(flags["hws"], flags["sets"], bool(flags["pads"])))
+    for model, dims, dtype in product(models, _dims(flags["dims"]), flags["dtypes"] or [None]):
+        for fusion, weights, (spec, instead) in product(
+            flags["fusions"] or [None], flags["weights"] or [None], hardware
+        ):
+            settings = settings_of(dtype, fusion, None if weights is None else weights == "yes", dims)
+            imported = read(model, tuple(sorted(settings.dims.items())), dtype)
+            prepared = state(imported, model.name, spec, settings)
+            for each, capacities in product(options, _capacities(flags["pads"], prepared, spec)):
+                yield Case(prepared, spec, each, capacities, instead)
+
+
+def _dims(texts: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """--dim batch=1,2 --dim seq=8 -> (batch=1, seq=8), (batch=2, seq=8)."""
+    choices = []
+    for text in texts:
+        name, _, values = text.rpartition("=")
+        choices.append([f"{name}={value.strip()}" for value in values.split(",")])
+    return list(product(*choices))
+
+
+def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "Iterator[tuple[Hardware, str]]":
+    """Each spec with each combination of figures, and these as text."""
+    from cosma.hardware import Hardware, load_hardware, spec_names
+
+    if not names:
+        if not sized:
+            raise InputError("no hardware given; add --hw SPEC (see 'cosma specs') or --scratchpad SIZES, e.g. auto")
+        if sets:
+            raise InputError(f"--set {sets[0]}: there is no spec to set it in; add --hw SPEC")
+        yield Hardware("any", 2**62), ""
+        return
+    choices = []
+    for text in sets:
+        key, equals, values = text.partition("=")
+        if not equals or key.count(".") != 1 or not values:
+            raise InputError(f"--set {text!r} is not KEY=VALUE; write e.g. --set dram.bandwidth=16GB/s")
+        choices.append([(key.strip(), value.strip()) for value in values.split(",")])
+    known = [spec for name in names for spec in (spec_names() if name == "all" else [name])]
+    for name, chosen in product(dict.fromkeys(known), product(*choices)):
+        instead = {key: {"true": True, "false": False}.get(value, value) for key, value in chosen}
+        spec = load_hardware(name, instead=instead) if instead else load_hardware(name)
+        yield spec, " ".join(f"{key}={value}" for key, value in chosen)
+
+
+def _capacities(pads: tuple[str, ...], prepared: "Prepared", spec: "Hardware") -> list[tuple[int, ...] | None]:
+    """What to solve for: a tuple of sizes, aligned down, or None for the staircase."""
+    if not pads:
+        return [(spec.capacity_bytes,)]
+    if "auto" in pads:
+        if len(pads) > 1:
+            raise InputError("--scratchpad auto finds every capacity that matters; give it alone")
+        return [None]
+    sizes: set[int] = set()
+    for text in pads:
+        for part in text.split(","):
+            sizes |= set(_sizes(part.strip(), prepared))
+    alignment = prepared.problem.alignment_bytes
+    return [tuple(sorted({max(alignment, size // alignment * alignment) for size in sizes}))]
+
+
+def _sizes(text: str, prepared: "Prepared") -> list[int]:
+    """512KiB, M_R, 128KiB:8MiB:x2 or 1MiB:2MiB:+64KiB -> bytes. Raises InputError."""
+    from cosma.units import parse_bytes
+
+    if text == "M_R":
+        return [prepared.problem.working_set_bytes]
+    if ":" not in text:
+        return [parse_bytes(text, "--scratchpad")]
+    parts = text.split(":")
+    if len(parts) != 3 or parts[2][:1] not in ("x", "+"):
+        raise InputError(f"--scratchpad {text!r} is no range; write e.g. 128KiB:8MiB:x2 or 1MiB:2MiB:+64KiB")
+    size, last = parse_bytes(parts[0], "--scratchpad"), parse_bytes(parts[1], "--scratchpad")
+    factor = _factor(parts[2][1:], text) if parts[2][0] == "x" else 1.0
+    more = parse_bytes(parts[2][1:], "--scratchpad") if parts[2][0] == "+" else 0
+    if not 0 < size <= last or (factor <= 1 and not more):
+        raise InputError(f"--scratchpad {text!r} does not go up; write e.g. 128KiB:8MiB:x2")
+    sizes: list[int] = []
+    while size <= last:
+        sizes.append(size)
+        size = max(size + 1, int(size * factor)) if not more else size + more
+        if len(sizes) > 100_000:
+            raise InputError(f"--scratchpad {text!r} has more than 100,000 sizes; take larger steps")
+    return sizes
+
+
+def _factor(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--scratchpad {whole!r}: {text!r} is no number; write e.g. 128KiB:8MiB:x2") from None
+
+
+def _finish(
+    cases: "Sequence[Case]", file: "RowFile | None", jobs: int, dask: str | None, no_cache: bool
+) -> "list[Row]":
+    """All rows of the cases; on an interrupt say where they are."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    from cosma import crew
+    from cosma.cache import Cache, default_folder
+    from cosma.whatif import run
+
+    def warn(text: str) -> None:
+        click.echo(f"cosma: warning: {text}", err=True)
+
+    cache = None if no_cache else Cache(default_folder(), warn)
+    there = list(file.rows) if file else []
+    rows: list[Row] = []
+    bar = Progress(
+        TextColumn("{task.completed} rows, {task.description}"), TimeElapsedColumn(),
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    with bar, crew.dask(dask) if dask else crew.processes(jobs) as workers:
+        task = bar.add_task("starting", total=None)
+        try:
+            for row, new in run(cases, workers, cache, there):
+                rows.append(row)
+                if new and file is not None:
+                    file.append(row)
+                bar.update(task, advance=1, description=f"{row['model']} {row['hardware']} {row['capacity_bytes']:,} B")
+        except KeyboardInterrupt:
+            kept = f"{len(file.rows)} rows are in {file.path}; run again to go on" if file else "use -o to keep rows"
+            raise KeyboardInterrupt(kept) from None
+    return rows

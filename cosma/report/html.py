@@ -1,0 +1,152 @@
+"""A plan as one HTML file that opens from disk: map, reasons, remedies, tables. Nothing is fetched."""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from cosma.plan import Plan, Residency
+from cosma.problem import Problem
+from cosma.report.explanation import proof_line, summary_rows
+from cosma.report.levers import Lever, about_order, would_help
+from cosma.report.why import Eviction, explain, resident_bytes, sentence, timeline_of
+
+_FOLDER = Path(__file__).resolve().parent
+
+
+def render(plan: Plan, problem: Problem) -> str:
+    """The page for a plan that is valid for the problem. Equal inputs give equal bytes."""
+    evictions = explain(plan, problem)
+    levers = would_help(plan, problem, evictions)
+    style, script = packaged("plan.css"), packaged("plan.js") + packaged("map.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return Template(packaged("plan.html")).substitute(
+        # Whatever a model's names smuggle in: only this script runs, and nothing is fetched.
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        title=escape(f"{plan.source.model} on {plan.hardware}"),
+        status=plan.claims.status,
+        proof=escape(proof_line(plan)),
+        summary="".join(_figure(*row) for row in summary_rows(plan, problem, evictions)),
+        evictions=escape(_about_evictions(plan, evictions)),
+        order=escape(about_order(plan)),
+        levers=_lever_table(levers),
+        made=escape(f"Made by {plan.generator}, solver {plan.solver}; problem {plan.source.fingerprint}."),
+        data=embed(page_data(plan, problem, evictions)),
+        style=style,
+        script=script,
+    )
+
+
+@cache
+def packaged(name: str) -> str:
+    """The text of a file that lies beside this module."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def embed(data: object) -> str:
+    """JSON that no content can break out of: in a script element only `<` could end it."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
+
+
+def _figure(label: str, value: str, remark: str) -> str:
+    small = f"<small>{escape(remark)}</small>" if remark else ""
+    return f"<div><dt>{escape(label)}</dt><dd><strong>{escape(value)}</strong>{small}</dd></div>"
+
+
+def _about_evictions(plan: Plan, evictions: Sequence[Eviction]) -> str:
+    if not evictions:
+        return "None does: every tensor stays from its first use to its last."
+    return (
+        "Each row is a tensor that leaves the scratchpad although it is used again. Alternatives are for this "
+        "schedule with all other evictions as they are, counted in bytes: addresses might still rule one out. "
+        "+0 B is a tie: the choice is arbitrary."
+    )
+
+
+def _lever_table(levers: Sequence[Lever]) -> str:
+    if not levers:
+        return '<p class="note">Nothing needs help, or nothing that was tried saves bytes.</p>'
+    rows = "".join(
+        f'<tr><td class="wide">{escape(lever.change)}</td><td class="number">{lever.saved_bytes:,}</td>'
+        f'<td class="number">{lever.non_compulsory_bytes:,}</td><td class="wide">{escape(lever.assumes)}</td></tr>'
+        for lever in levers
+    )
+    return (
+        "<p>Each row is the exact optimum of replacement for one order, by an integer programme; addresses are left "
+        "out and may add to it. Tried: the next larger capacities, elementwise operators in place, smaller elements, "
+        'the exported order; what saves nothing is not listed.</p><div class="scroll"><table id="levers"><thead><tr>'
+        '<th scope="col">change</th><th scope="col" class="number">saves, B</th>'
+        '<th scope="col" class="number">non-compulsory then, B</th><th scope="col">assumes</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def page_data(plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> dict[str, Any]:
+    """What the script draws. Tensors are indices; rows are arrays, which keeps large plans small."""
+    index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
+    number = {(e.tensor, e.leaves): i for i, e in enumerate(evictions)}
+    first = {r.tensor: r.start for r in sorted(plan.residencies, key=lambda r: -r.start)}
+
+    def flags(r: Residency) -> tuple[int, int]:
+        """The eviction that ends it, -1 if none does; whether it has come back."""
+        return number.get((r.tensor, r.end), -1), int(r.start > first[r.tensor])
+
+    return {
+        "capacity": problem.capacity_bytes,
+        "tensors": _tensor_rows(plan, problem),
+        "stays": [[index[r.tensor], r.start, r.end, r.offset_bytes, *flags(r)] for r in plan.residencies],
+        "steps": _step_rows(plan, problem),
+        "evictions": [_eviction_row(e, index, problem.capacity_bytes) for e in evictions],
+    }  # fmt: skip
+
+
+def _tensor_rows(plan: Plan, problem: Problem) -> list[list[Any]]:
+    """[name, kind, bytes, loads, stores, compulsory bytes, non-compulsory bytes] of each tensor."""
+    loads = Counter(m.tensor for m in plan.moves if m.kind == "load")
+    stores = Counter(m.tensor for m in plan.moves if m.kind == "store")
+    rows: list[list[Any]] = []
+    for a, tensor in enumerate(problem.graph.tensors):
+        size, name = problem.sizes[a], tensor.name
+        compulsory = size if tensor.kind == "output" or (tensor.is_home and problem.graph.readers[a]) else 0
+        total = size * (loads[name] + stores[name])
+        rows.append([name, tensor.kind, size, loads[name], stores[name], compulsory, total - compulsory])
+    return rows
+
+
+def _step_rows(plan: Plan, problem: Problem) -> list[list[Any]]:
+    """[operator, type, working set, bytes taken, bytes loaded, bytes stored] of each step."""
+    timeline = timeline_of(plan, problem)
+    moved = {"load": Counter[int](), "store": Counter[int](), "drop": Counter[int]()}
+    for m in plan.moves:
+        moved[m.kind][m.step] += m.size_bytes
+    taken = resident_bytes(plan, timeline)
+    rows: list[list[Any]] = []
+    for t, v in enumerate(timeline.order):
+        operator, mode = problem.graph.operators[v], problem.modes[v][timeline.modes[v]]
+        # What a mode moves by itself has no direction of its own; it counts as loaded.
+        loaded = moved["load"][t] + mode.moved_bytes
+        rows.append([operator.name, operator.op_type, problem.mode_bytes(mode), taken[t], loaded, moved["store"][t]])
+    return rows
+
+
+def _eviction_row(e: Eviction, index: dict[str, int], capacity: int) -> dict[str, Any]:
+    b = e.binding
+    return {
+        "tensor": index[e.tensor],
+        "leaves": e.leaves,
+        "returns": e.returns,
+        "load": e.load_bytes,
+        "store": e.store_bytes,
+        "why": sentence(e, capacity),
+        "step": None if b is None else b.step,
+        "missing": 0 if b is None else b.missing_bytes,
+        "workspace": 0 if b is None else b.workspace_bytes,
+        "occupants": [] if b is None else [[index[o.tensor], o.next_use] for o in b.occupants],
+        "alternatives": [[[index[name] for name in a.evict], a.extra_bytes] for a in e.alternatives],
+    }

@@ -1,0 +1,133 @@
+"""Traffic against capacity: the exact staircase by bisection between optima, its knee, what the next KiB is worth.
+
+Traffic never grows with capacity: whatever fits into a scratchpad fits into a larger one. So between two
+capacities of equal optimum nothing has to be solved, the plan of the smaller starts the search on a larger
+one, and the bound of the larger holds on a smaller one. Capacities need to be looked at only in multiples of
+what divides all sizes: pushed down as far as they go, tensors lie at sums of sizes.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import gcd
+
+from cosma.problem import Problem
+from cosma.units import align_up
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A capacity to solve for, with an order to start from and a bound, both known from other capacities."""
+
+    capacity_bytes: int
+    known_order: tuple[int, ...] = ()
+    known_bound: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a solver found at some capacity: non-compulsory bytes, a proven bound, addresses used, the order."""
+
+    cost_bytes: int
+    bound_bytes: int
+    peak_use_bytes: int
+    order: tuple[int, ...]
+
+
+Search = Generator[list[Probe], list[Found | None], None]
+
+
+def grid_bytes(problem: Problem) -> int:
+    """The optimum changes at multiples of this only: the common divisor of all that takes room."""
+    workspaces = [abs(mode.workspace_bytes) for modes in problem.modes for mode in modes]
+    return gcd(*problem.sizes, *workspaces) or problem.alignment_bytes
+
+
+def staircase(problem: Problem) -> Search:
+    """Yields rounds of probes and is sent what they found (None: no answer), until every step is known.
+
+    The probes of a round do not depend on each other, so the search does not depend on who is faster.
+    """
+    grid = grid_bytes(problem)
+    low = problem.working_set_bytes
+    enough = max(low, sum(problem.sizes))
+    known: dict[int, Found] = {}
+    todo = {low: Probe(low), enough: Probe(enough)}
+    asked: set[int] = set()
+    reached: set[int] = set()  # where a plan of a larger capacity ends: corners, more often than not
+    while todo:
+        asked |= set(todo)
+        answers = yield list(todo.values())
+        fresh = {probe.capacity_bytes: a for probe, a in zip(todo.values(), answers, strict=True) if a is not None}
+        known.update(fresh)
+        probes = [
+            Probe(align_up(found.peak_use_bytes, grid), found.order, found.bound_bytes) for found in fresh.values()
+        ]
+        probes = [p for p in probes if p.capacity_bytes not in asked and p.capacity_bytes > low]
+        reached |= {p.capacity_bytes for p in probes}
+        probes += _between(known, asked, reached, grid)
+        todo = {p.capacity_bytes: p for p in reversed(probes)}
+
+
+def _between(known: dict[int, Found], asked: set[int], reached: set[int], grid: int) -> list[Probe]:
+    """Where the optimum changes between two capacities: just below what looks like a corner, else half-way."""
+    probes = []
+    best: Found | None = None
+    for low, high in pairwise(sorted(known)):
+        best = known[low] if best is None or known[low].cost_bytes < best.cost_bytes else best
+        below, middle = high - grid, (low + high) // 2 // grid * grid
+        if best.cost_bytes <= known[high].cost_bytes or below <= low or any(low < c < high for c in reached - asked):
+            continue
+        bound = max(found.bound_bytes for capacity, found in known.items() if capacity >= high)
+        probes.append(Probe(below if high in reached else middle, best.order, bound))
+    return probes
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From this capacity on (bytes) a plan moves `cost_bytes`, and none moves less than `bound_bytes`."""
+
+    capacity_bytes: int
+    cost_bytes: int
+    bound_bytes: int
+
+
+def steps(points: Sequence[tuple[int, int, int]]) -> list[Step]:
+    """The corners of (capacity, non-compulsory bytes, bound) points, by capacity.
+
+    A plan counts for all larger capacities and a bound for all smaller ones, so both sides fall.
+    """
+    points = sorted(points)
+    bounds = [bound for _, _, bound in points]
+    for i in range(len(bounds) - 2, -1, -1):
+        bounds[i] = max(bounds[i], bounds[i + 1])
+    corners: list[Step] = []
+    for (capacity, cost, _), bound in zip(points, bounds, strict=True):
+        if not corners or cost < corners[-1].cost_bytes:
+            corners.append(Step(capacity, cost, min(bound, cost)))
+    return corners
+
+
+def knee(corners: Sequence[Step]) -> Step | None:
+    """The corner furthest below the straight line from the first corner to the last; None if none lies below it.
+
+    Both axes are scaled to 1 (Satopaa et al., "Finding a kneedle in a haystack", 2011).
+    """
+    if len(corners) < 3:
+        return None
+    first, last = corners[0], corners[-1]
+    wide, high = last.capacity_bytes - first.capacity_bytes, first.cost_bytes - last.cost_bytes
+
+    def below(step: Step) -> int:  # the distance, times wide x high: exact
+        return (first.cost_bytes - step.cost_bytes) * wide - (step.capacity_bytes - first.capacity_bytes) * high
+
+    furthest = max(corners, key=below)
+    return furthest if below(furthest) > 0 else None
+
+
+def worth_of_next_kib(corners: Sequence[Step]) -> list[float]:
+    """For each corner but the last: bytes of traffic saved per KiB of capacity on the way to the next corner."""
+    return [
+        1024 * (here.cost_bytes - there.cost_bytes) / (there.capacity_bytes - here.capacity_bytes)
+        for here, there in pairwise(corners)
+    ]
