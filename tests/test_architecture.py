@@ -52,6 +52,15 @@ ORDER = [
     "solvers.auto",
     "solvers.registry",
     "compile",
+    "execute.runtime",
+    "execute.submodel",
+    "execute.constants",
+    "execute.inputs",
+    "execute.kernels",
+    "execute.machine",
+    "execute.reference",
+    "execute.run",
+    "execute.trace",
     "rows",
     "compare",
     "report",
@@ -60,7 +69,8 @@ ORDER = [
 ]
 
 LIBRARIES = {
-    "onnx": {"frontend"},
+    "onnx": {"frontend", "execute"},
+    "onnxruntime": {"execute.runtime"},
     "onnx_ir": {"frontend"},
     "onnxscript": {"frontend"},
     "ortools": {"solvers.milp_ortools", "solvers.packing", "solvers.bounds"},
@@ -72,7 +82,7 @@ LIBRARIES = {
     "yaml": {"hardware"},
     "pydantic": {"hardware", "plan"},
     "networkx": {"frontend"},
-    "psutil": {"solvers.stoppable", "compare"},
+    "psutil": {"solvers.stoppable", "execute.machine", "compare"},
 }
 
 

@@ -1,12 +1,12 @@
 """The command line: parses, calls, prints. Heavy imports happen inside the commands."""
 
-from cosma.cli import compare, compile_, look
+from cosma.cli import compare, compile_, look, run
 from cosma.cli.main import cli, main
 
 __all__ = ["main"]
 
 for command in (
-    compile_.compile_command, look.verify_command, look.inspect_command, compare.compare_command, look.specs_command,
-    look.solvers_command,
+    compile_.compile_command, look.verify_command, run.run_command, look.inspect_command, compare.compare_command,
+    look.specs_command, look.solvers_command,
 ):  # fmt: skip
     cli.add_command(command)

@@ -64,11 +64,14 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto, bool]]:
         attribute = next((a for a in node.attribute if a.name == "value"), None)
         if node.op_type == "Constant" and attribute is not None:
             yield node.output[0], attribute.t, True
-        elif node.op_type == "ConstantOfShape" and attribute is not None and node.input[0] in sizes:
-            # A weight whose data were stripped: a float filler of a fixed shape. Zeros and ones mean themselves.
-            if attribute.t.data_type in _FLOATS and numpy_helper.to_array(attribute.t).item() not in (0.0, 1.0):
-                dims = numpy_helper.to_array(sizes[node.input[0]]).tolist()
-                yield node.output[0], TensorProto(data_type=attribute.t.data_type, dims=dims), False
+        elif node.op_type == "ConstantOfShape" and attribute and node.input[0] in sizes and _is_filler(attribute.t):
+            dims = numpy_helper.to_array(sizes[node.input[0]]).tolist()
+            yield node.output[0], TensorProto(data_type=attribute.t.data_type, dims=dims), False
+
+
+def _is_filler(tensor: TensorProto) -> bool:
+    """Whether a constant of one value stands in for a weight; zeros and ones mean themselves."""
+    return tensor.data_type in _FLOATS and numpy_helper.to_array(tensor).item() not in (0.0, 1.0)
 
 
 Use = tuple[str, int, int]  # operator type, position of the operand there, whether a Gemm has it transposed
@@ -92,7 +95,9 @@ def _draw(random: np.random.Generator, elem_type: int, shape: tuple[int, ...], u
     dtype = dtype_of(elem_type)
     if elem_type not in _FLOATS:
         if dtype.kind not in "iub":
-            raise InputError(f"a weight of element type {dtype} has no data and cannot be made up; give the file's data")
+            raise InputError(
+                f"a weight of element type {dtype} has no data and cannot be made up; give the file's data"
+            )
         bits = np.iinfo(dtype) if dtype.kind != "b" else None
         low, high = (0, 1) if bits is None or dtype.itemsize > 1 else (bits.min, bits.max)
         return Value.of(random.integers(low, high, shape, np.int64, endpoint=True).astype(dtype))
@@ -112,7 +117,7 @@ def _draw_float(
     fan_in = 100  # biases and the like: a tenth of what they are added to
     if len(shape) >= 2 and position <= 1 and op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
         fan_in = prod(shape[1:]) if op_type.startswith("Conv") or transposed else shape[-2]
-    return array * np.float32((2 if op_type == "Conv" else 1) ** 0.5 / sqrt(max(1, fan_in)))
+    return array * np.float32(1 / sqrt(max(1, fan_in)))
 
 
 def evaluate(nodes: Nodes, program: Program, given: dict[str, Value], needed: Sequence[str]) -> dict[str, Value]:

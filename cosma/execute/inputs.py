@@ -30,13 +30,13 @@ def input_types(program: Program) -> dict[str, Type]:
 
 
 def read_inputs(path: Path, program: Program) -> dict[str, Value]:
-    """The arrays of an .npz file, one for each model input. Raises InputError: missing, unknown, wrong type or shape."""
+    """The arrays of an .npz file, one for each model input. Raises InputError where they are not."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise InputError(f"--inputs {path}: cannot read it ({error.strerror or 'no .npz file'})") from None
-    except (ValueError, AttributeError, zipfile.BadZipFile):
+    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile):
         raise InputError(f"--inputs {path}: no .npz file of plain arrays; write one with numpy.savez") from None
     return check_inputs(arrays, program, f"--inputs {path}")
 

@@ -9,8 +9,9 @@ import onnx
 from cosma.errors import InputError
 from cosma.execute.constants import Constants, is_small
 from cosma.execute.kernels import Kernels
-from cosma.execute.machine import has_nan
+from cosma.execute.machine import digest
 from cosma.execute.runtime import Bytes, Session, Value, dtype_of
+from cosma.execute.submodel import ir_version
 from cosma.frontend.program import Program
 
 _CHUNK_BYTES = 2**28  # intermediate results of a whole run that are looked at together
@@ -36,24 +37,20 @@ def whole_model(program: Program, constants: Constants, extra: Sequence[tuple[st
     """
     fed = {name: value for name, value in constants.values.items() if not is_small(value)}
     fed |= {name: constants.values[name] for name in constants.stripped}
-    model = onnx.ModelProto(ir_version=program.whole.ir_version, opset_import=program.whole.opset_import)
     graph = program.whole.graph
+    model = onnx.ModelProto(ir_version=ir_version(program.whole), opset_import=program.whole.opset_import)
     model.graph.name = graph.name or "model"
     model.graph.node.extend(node for node in graph.node if not fed.keys() & set(node.output))
     weights = {t.name for t in graph.initializer}
     model.graph.initializer.extend(t for t in graph.initializer if t.name not in fed)
     model.graph.input.extend(v for v in graph.input if v.name not in weights)
-    model.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, v.elem_type, v.shape) for name, v in fed.items()
-    )
+    model.graph.input.extend(onnx.helper.make_tensor_value_info(name, v.elem_type, v.shape) for name, v in fed.items())
     model.graph.output.extend(graph.output)
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in extra)
     return model
 
 
-def run_whole(
-    program: Program, constants: Constants, inputs: Mapping[str, Value], sizes: Sequence[int]
-) -> list[Bytes]:
+def run_whole(program: Program, constants: Constants, inputs: Mapping[str, Value], sizes: Sequence[int]) -> list[Bytes]:
     """The outputs, of `sizes` bytes each, of the file's whole model."""
     session = Session(whole_model(program, constants))
     return [value.data for value in session.run(constants.values | dict(inputs), sizes)]
@@ -77,17 +74,29 @@ def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple
                 del values[a]
 
 
-def refuse_nan(kernels: Kernels, home: Mapping[int, Bytes]) -> None:
-    """Raise InputError naming the first operator that makes a NaN in an ordinary run too, if there is one."""
-    graph = kernels.graph
+def operator_digests(kernels: Kernels, home: Mapping[int, Bytes]) -> dict[int, int]:
+    """A digest of what each operator writes when run on its own in host memory, by tensor index.
+
+    Raises InputError naming the first operator that makes a NaN: free bytes of the scratchpad are NaN as well.
+    """
+    found: dict[int, int] = {}
     for v, values in run_operators(kernels, home):
-        for a in graph.operators[v].outputs:
-            if has_nan(values[a]):
-                operator = graph.operators[v]
+        operator = kernels.graph.operators[v]
+        for a in operator.outputs:
+            if _has_nan(values[a]):
                 raise InputError(
                     f"operator {operator.name!r} ({operator.op_type}) makes NaN of these inputs and weights, in an "
-                    "ordinary run as well; NaN hides stale bytes: give other --inputs, another --seed or real weights"
+                    "ordinary run as well; NaN would hide stale bytes: give other --inputs, another --seed or the "
+                    "weights that the model was trained with"
                 )
+            found[a] = digest(values[a].data)
+    return found
+
+
+def _has_nan(value: Value) -> bool:
+    """Whether a floating-point tensor holds a NaN; the maximum of an array is NaN if any element is."""
+    dtype = dtype_of(value.elem_type)
+    return dtype.kind == "f" and value.data.size > 0 and bool(np.isnan(np.max(value.data.view(dtype))))
 
 
 def first_difference(

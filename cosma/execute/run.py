@@ -12,8 +12,8 @@ from cosma.errors import InputError, VerificationError
 from cosma.execute.constants import Constants, read_constants
 from cosma.execute.inputs import draw_inputs, read_inputs
 from cosma.execute.kernels import Kernels
-from cosma.execute.machine import Event, Executed, Machine
-from cosma.execute.reference import Difference, first_difference, refuse_nan, run_operators, run_whole, ulps
+from cosma.execute.machine import Event, Executed, Machine, digest
+from cosma.execute.reference import Difference, first_difference, operator_digests, run_whole
 from cosma.execute.runtime import Bytes, Value, require_onnxruntime
 from cosma.execute.submodel import Nodes, byte_size
 from cosma.frontend.onnx_ import load
@@ -27,10 +27,10 @@ from cosma.verify import require_valid
 class Execution:
     """A run whose traffic and outputs are as they should be; byte counts are the machine's own.
 
-    outputs: the compared outputs of the model with their bytes. difference: None if all equal an
-    ordinary run of the whole model bit for bit; otherwise the first operator whose kernel gives other
-    bits there than on its own, the outputs then equal a run operator by operator. stripped: weights
-    that were made up. seconds: wall time of the plan's steps alone.
+    Every operator has written what it writes in host memory, bit for bit. outputs: the outputs of the
+    model and their bytes. difference: None if all equal a run of the whole model bit for bit; otherwise
+    the first operator whose kernel gives other bits there than on its own. stripped: weights that were
+    made up. seconds: wall time of the plan's steps alone.
     """
 
     steps: int
@@ -46,6 +46,18 @@ class Execution:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ordinary:
+    """A problem's operators run one by one in host memory. home: bytes of inputs and weights, by tensor index.
+
+    digests: of every tensor that an operator writes.
+    """
+
+    kernels: Kernels
+    home: dict[int, Bytes]
+    digests: dict[int, int]
+
+
 @dataclass(slots=True)
 class Network:
     """A model with weights and inputs: what stays the same whichever plan runs."""
@@ -54,32 +66,27 @@ class Network:
     nodes: Nodes
     constants: Constants
     inputs: dict[str, Value]
-    _kernels: dict[str, Kernels] = field(default_factory=dict)
+    _ordinary: dict[str, Ordinary] = field(default_factory=dict)
     _whole: list[Bytes] | None = None
 
     @classmethod
     def read(cls, path: Path, dims: Mapping[str, int], inputs: Path | None = None, seed: int = 0) -> "Network":
         """Read a model; inputs from an .npz file or from the seed. Raises InputError."""
-        require_onnxruntime()
         program = read_program(path, dims)
         nodes = Nodes(program.folded)
         constants = read_constants(program, seed)
         given = draw_inputs(program, nodes, seed) if inputs is None else read_inputs(inputs, program)
         return cls(program, nodes, constants, given)
 
-    def kernels(self, problem: Problem) -> Kernels:
-        """The operators of a problem, ready to run."""
+    def ordinary(self, problem: Problem) -> Ordinary:
+        """The operators of a problem and what they compute. Raises InputError if that is NaN anywhere."""
         key = problem.fingerprint()
-        if key not in self._kernels:
-            self._kernels[key] = Kernels(problem.graph, self.nodes, self.program, self.constants)
-        return self._kernels[key]
-
-    def home(self, kernels: Kernels) -> dict[int, Bytes]:
-        """What host memory holds from the start: inputs and weights by tensor index."""
-        named = {a: t.name for a, t in enumerate(kernels.graph.tensors) if t.kind == "input"}
-        return {a: self.inputs[name].data for a, name in named.items()} | {
-            a: value.data for a, value in kernels.weights.items()
-        }
+        if key not in self._ordinary:
+            kernels = Kernels(problem.graph, self.nodes, self.program, self.constants)
+            inputs = {a: self.inputs[t.name] for a, t in enumerate(problem.graph.tensors) if t.kind == "input"}
+            home = {a: value.data for a, value in (inputs | kernels.weights).items()}
+            self._ordinary[key] = Ordinary(kernels, home, operator_digests(kernels, home))
+        return self._ordinary[key]
 
     def whole(self) -> list[Bytes]:
         """The outputs of an ordinary run, in the model's order; run once."""
@@ -107,23 +114,20 @@ def run(plan: Plan, prepared: Prepared, path: Path, inputs: Path | None = None, 
     Raises InputError for inputs, weights or settings that it cannot be run with, VerificationError for
     a plan that is not valid, moves other bytes than it claims or computes something else than the model.
     """
-    _refuse_override(prepared, path)
+    require_runnable(prepared, path)
+    require_valid(plan, prepared.problem)
     return execute(plan, prepared.problem, Network.read(path, prepared.source.dims, inputs, seed))
 
 
 def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
-    """Run a plan on a network that is at hand; as `run`."""
-    require_valid(plan, problem)
-    kernels = network.kernels(problem)
-    home = network.home(kernels)
+    """Run a plan on a network that is at hand, whatever the verifier would say of it; raises as `run` does."""
+    ordinary = network.ordinary(problem)
     begin = time.perf_counter()
-    executed = Machine(plan, problem, kernels, home).run()
+    executed = Machine(plan, problem, ordinary.kernels, ordinary.home).run()
     seconds = time.perf_counter() - begin
-    if executed.nan is not None:
-        refuse_nan(kernels, home)
-        raise VerificationError(f"operator {executed.nan!r} writes NaN, as it does not in an ordinary run: stale bytes")
     _check_traffic(plan, executed)
-    difference = _compare(network, problem, kernels, home, executed)
+    _check_operators(ordinary, executed)
+    difference = _compare_with_whole(network, problem, ordinary, executed)
     kinds = [event.kind for event in executed.events]
     return Execution(
         steps=len(plan.order),
@@ -140,17 +144,19 @@ def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
     )
 
 
-def _refuse_override(prepared: Prepared, path: Path) -> None:
-    """Refuse a plan whose sizes are not those of the data that the model computes with."""
+def require_runnable(prepared: Prepared, path: Path) -> None:
+    """Raise InputError if ONNX Runtime is missing, or sizes are not those of the data that the model computes with."""
+    require_onnxruntime()
     source = prepared.source
     if source.dtype is None:
         return
     own = {t.name: t for t in load(path, source.dims).graph.tensors}
     for tensor in prepared.problem.graph.tensors:
         if own[tensor.name].size_bytes != tensor.size_bytes:
+            kind = {"float": "float32", "double": "float64"}.get(own[tensor.name].dtype, own[tensor.name].dtype)
             raise InputError(
-                f"the plan was made with --dtype {source.dtype}, but the model computes {tensor.name!r} in "
-                f"{own[tensor.name].dtype}; compile without --dtype to run it, or quantise the model first"
+                f"the plan was made with --dtype {source.dtype}, but the model computes {tensor.name!r} in {kind}; "
+                "compile without --dtype to run it, or quantise the model first"
             )
 
 
@@ -161,25 +167,28 @@ def _check_traffic(plan: Plan, executed: Executed) -> None:
             raise VerificationError(f"the plan claims {what} = {claimed:,}, the run counts {counted:,}")
 
 
-def _compare(
-    network: Network, problem: Problem, kernels: Kernels, home: dict[int, Bytes], executed: Executed
+def _check_operators(ordinary: Ordinary, executed: Executed) -> None:
+    """Whether each operator wrote, and the host holds in the end, what an ordinary run gives, bit for bit."""
+    graph = ordinary.kernels.graph
+    stored = {a: digest(data) for a, data in executed.outputs.items()}
+    for what, found in (("operator {} writes", executed.digests), ("the host copy that {} leaves holds", stored)):
+        for a, number in found.items():
+            if number != ordinary.digests[a]:
+                operator = graph.operators[graph.producer[a] or 0]
+                raise VerificationError(
+                    f"{what.format(repr(operator.name))} other bytes of {graph.tensors[a].name!r} than in an ordinary "
+                    "run: the plan overwrites something that is still needed"
+                )
+
+
+def _compare_with_whole(
+    network: Network, problem: Problem, ordinary: Ordinary, executed: Executed
 ) -> Difference | None:
-    """Compare the outputs bit for bit: with the whole model; if that differs, operator by operator."""
-    returned = network.returned(problem)
-    places = [v.name for v in network.program.whole.graph.output]
-    whole = dict(zip(places, network.whole(), strict=True))
-    if all(np.array_equal(executed.outputs[a], whole[name]) for name, a in returned.items()):
+    """Compare the outputs with the whole model; where those differ, say which operator's kernel is the first to."""
+    whole = dict(zip((v.name for v in network.program.whole.graph.output), network.whole(), strict=True))
+    if all(np.array_equal(executed.outputs[a], whole[name]) for name, a in network.returned(problem).items()):
         return None
-    values: Mapping[int, Value] = {}
-    for _, values in run_operators(kernels, home):  # noqa: B007 (the last one is wanted)
-        pass
-    for name, a in returned.items():
-        if not np.array_equal(executed.outputs[a], values[a].data):
-            off = ulps(Value(*kernels.types[a], executed.outputs[a]), values[a])
-            raise VerificationError(
-                f"output {name!r} differs from an ordinary run, by up to {off:,} ULPs: the plan corrupts data"
-            )
-    difference = first_difference(network.program, network.constants, network.inputs, kernels, home)
-    if difference is None:
-        raise VerificationError("the model as planned computes something else than the file, in every operator alike")
-    return difference
+    found = first_difference(network.program, network.constants, network.inputs, ordinary.kernels, ordinary.home)
+    if found is None:
+        raise VerificationError("the outputs differ from a run of the whole model, but no operator's result does")
+    return found

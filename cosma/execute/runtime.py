@@ -64,9 +64,7 @@ class Session:
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.log_severity_level = 4
         try:
-            self._session = ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise InputError(f"ONNX Runtime {ort.__version__} cannot load {_subject(model)}: {_line(error)}") from None
         self._subject = _subject(model)
@@ -100,8 +98,9 @@ class Session:
         self._call(binding)
         found = []
         for value, size in zip(binding.get_outputs(), sizes, strict=True):
-            raw = (ctypes.c_uint8 * size).from_address(value.data_ptr()) if size else b""
-            found.append(Value(value.element_type(), tuple(value.shape()), np.frombuffer(raw, np.uint8).copy()))
+            data = np.empty(size, np.uint8)
+            ctypes.memmove(data.ctypes.data, value.data_ptr(), size)
+            found.append(Value(value.element_type(), tuple(value.shape()), data))
         return found
 
     def _call(self, binding: Any) -> None:

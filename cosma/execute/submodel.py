@@ -27,8 +27,8 @@ class Nodes:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._opsets = tuple(model.opset_import)
-        self._ir_version = model.ir_version
-        self._nodes = tuple(model.graph.node)
+        self._ir_version = ir_version(model)
+        self._nodes: tuple[onnx.NodeProto, ...] = tuple(model.graph.node)
         self._writer = {name: i for i, node in enumerate(self._nodes) for name in node.output if name}
         self.written = self._writer.keys()
         self.types: dict[str, Type] = {}
@@ -55,7 +55,9 @@ class Nodes:
             if given(name):
                 reads.add(name)
             elif name not in self._writer:
-                raise InputError(f"{name!r} is needed to compute {outputs[0]!r}, but is no operand of it; cannot run it")
+                raise InputError(
+                    f"{name!r} is needed to compute {outputs[0]!r}, but is no operand of it; cannot run it"
+                )
             elif self._writer[name] not in chosen:
                 chosen.add(self._writer[name])
                 stack.extend(structure.read_names(self.writer(name)))
@@ -86,21 +88,30 @@ def anonymous(model: onnx.ModelProto) -> bytes:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.graph.name = ""
-    if any(attribute.HasField("g") or attribute.graphs for node in copy.graph.node for attribute in node.attribute):
-        return copy.SerializeToString(deterministic=True)
+    subgraphs = any(a.HasField("g") or a.graphs for node in copy.graph.node for a in node.attribute)
+    if not subgraphs:
+        _rename(copy.graph)
+    return bytes(copy.SerializeToString(deterministic=True))
+
+
+def _rename(graph: onnx.GraphProto) -> None:
     numbers: dict[str, str] = {"": ""}
 
     def number(name: str) -> str:
         return numbers.setdefault(name, str(len(numbers)))
 
-    for value in (*copy.graph.input, *copy.graph.output, *copy.graph.initializer):
+    for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = number(value.name)
-    for node in copy.graph.node:
+    for node in graph.node:
         node.name = node.doc_string = ""
         node.input[:] = [number(name) for name in node.input]
         node.output[:] = [number(name) for name in node.output]
         del node.metadata_props[:]
-    return copy.SerializeToString(deterministic=True)
+
+
+def ir_version(model: onnx.ModelProto) -> int:
+    """The version to write: before 4, every initializer had to be an input as well."""
+    return max(4, model.ir_version)
 
 
 def byte_size(type_: Type) -> int:

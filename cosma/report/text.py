@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cosma.compile import Prepared
+from cosma.execute.run import Execution
 from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Problem, Shortage
 from cosma.solvers.base import Result, Size
@@ -58,6 +59,27 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("verified", f"replayed {len(plan.order)} steps, {len(plan.moves)} moves: no violations"),
         ("wall time", f"{seconds:.2f} s"),
     ]
+
+
+def execution_rows(execution: Execution) -> list[tuple[str, str]]:
+    """What a run of a plan found; only its last line differs from run to run."""
+    total = execution.compulsory_bytes + execution.non_compulsory_bytes
+    outputs = [f"{name} ({both(size)})" for name, size in execution.outputs[:SHOWN]]
+    left = len(execution.outputs) - len(outputs)
+    found = execution.difference
+    more = f" and {left} more" if left else ""
+    exact = f"every operator's result; output {', '.join(outputs) or 'none'}{more}"
+    rows = [
+        ("run", f"{execution.steps} steps, {execution.loads} loads, {execution.stores} stores"),
+        ("moved", f"{both(total)}, as claimed: {both(execution.non_compulsory_bytes)} of it non-compulsory"),
+        ("bit-exact", f"{exact} as in {'an ordinary run' if found is None else 'a run operator by operator'}"),
+    ]
+    if found is not None:
+        where = f"{found.operator!r} ({found.op_type}) by up to {found.ulps:,} ULPs in {found.tensor!r}"
+        rows.append(("whole model", f"differs: its kernels give other bits in one run, first in {where}"))
+    if execution.stripped:
+        rows.append(("weights", f"{execution.stripped} without data, drawn at random"))
+    return [*rows, ("run time", f"{execution.seconds:.2f} s")]
 
 
 def _describe_model(prepared: Prepared) -> str:
