@@ -15,7 +15,7 @@ import onnx
 
 from cosma import __version__
 from cosma.compare import at_budgets
-from cosma.compile import Settings, prepare, solve
+from cosma.compile import Prepared, Settings, prepare, solve
 from cosma.errors import CosmaError
 from cosma.execute.run import Network, execute
 from cosma.hardware import Hardware
@@ -62,14 +62,15 @@ def networks() -> None:
             # One solver for parameters: what they add lies in the machine, not in the solvers.
             solvers = SOLVERS if setting == "activations" else ("auto",)
             todo = [(b, s) for b in ("M_R", "M_H") for s in solvers if (path.stem, setting, b, s) not in done]
-            for budget, at in at_budgets(prepared, list(dict.fromkeys(b for b, _ in todo)), Deadline.after(60)):
+            for budget in dict.fromkeys(b for b, _ in todo):
+                _, at = next(at_budgets(prepared, [budget], Deadline.after(60)))
                 for solver in (s for b, s in todo if b == budget):
                     network = network or Network.read(path, {})
                     row = {"model": path.stem, "setting": setting, "budget": budget, "solver": solver}
                     file.append(_run(row, at, solver, network))
 
 
-def _run(row: Row, prepared, solver: str, network: Network) -> Row:
+def _run(row: Row, prepared: Prepared, solver: str, network: Network) -> Row:
     problem = prepared.problem
     row = dict.fromkeys(RUN_COLUMNS) | row | {"capacity_bytes": problem.capacity_bytes, **VERSIONS}
     options = Options(solver, LIMIT_S, memory_limit_bytes=2 * 2**30)

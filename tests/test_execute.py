@@ -1,6 +1,7 @@
 """Plans on real tensors: bit-exact for every network and solver, byte-exact traffic, and refusals that help."""
 
 import json
+import resource
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,9 +23,10 @@ from cosma.execute.trace import to_json
 from cosma.frontend.program import read_program
 from cosma.hardware import Hardware
 from cosma.plan import Plan
+from cosma.report.text import execution_rows
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.registry import SOLVERS
-from tests.conftest import MODELS, model, node, save, value
+from tests.conftest import MODELS, model, node, save, spawn, value
 from tests.mutations import KINDS, tally
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -79,6 +81,16 @@ def test_every_network_and_solver_runs_bit_exactly(path: Path) -> None:
         plan, prepared = compiled(path, weights=True, budget=budget)
         assert plan is not None
         assert execute(plan, prepared.problem, network).difference is None, budget
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["r2plus1d_18", "s3d", "light_vgg19"])
+def test_large_networks_run_in_four_gigabytes(name: str, tmp_path: Path) -> None:
+    path = next(p for p in NETWORKS if p.stem == name)
+    flags = ["--scratchpad", "600MiB", "--weights", "--fusion", "none"]
+    assert spawn("compile", path, *flags, "--check").returncode == 0
+    # The largest of all processes that this one has started, in KiB.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 * 2**20
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -245,8 +257,12 @@ def test_a_kernel_that_differs_in_the_whole_run_is_named(tmp_path: Path) -> None
     )  # fmt: skip
     path = save(tmp_path, proto)
     plan, prepared = compiled(path, fusion="none")
-    found = run(plan, prepared, path).difference
+    execution = run(plan, prepared, path)
+    found = execution.difference
     assert found is not None
+    rows = dict(execution_rows(execution))
+    assert rows["bit-exact"].endswith("as in a run operator by operator")
+    assert f"first in 'sig' (Sigmoid) by up to {found.ulps} ULPs in 's'" in rows["whole model"]
     assert (found.operator, found.op_type, found.tensor) == ("sig", "Sigmoid", "s")
     assert 0 < found.ulps < 100
 
@@ -343,6 +359,13 @@ def test_run_command(run, planned, tmp_path: Path) -> None:
     report = run("run", plan, source, "--scratchpad", "20KiB", "--json", "--seed", 3).json
     assert (report["bit_exact"], report["difference"], report["stripped_weights"]) == (True, None, 0)
     assert report["outputs"] == {"joined": 1536, "sum": 1024}
+
+
+def test_wall_time_needs_a_trace(run, planned, tmp_path: Path) -> None:
+    flags = [*planned, "--scratchpad", "20KiB", "--wall-time"]
+    assert "add --trace FILE" in run("run", *flags).err
+    assert run("run", *flags, "--trace", tmp_path / "t.json").code == 0
+    assert "use .json or .trace" in run("run", *planned, "--scratchpad", "20KiB", "--trace", tmp_path / "t.txt").err
 
 
 def test_compile_checks_at_once(run) -> None:

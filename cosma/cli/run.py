@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.common import console, hardware_of, hardware_options, json_option, progress
+from cosma.errors import InputError
 
 if TYPE_CHECKING:
     from cosma.execute.run import Execution
@@ -34,6 +35,8 @@ def run_command(
     """
     from cosma.files import check_suffix, check_writable, write_atomic
 
+    if wall_time and trace is None:
+        raise InputError("--wall-time says how a trace is laid out; add --trace FILE")
     if trace is not None:
         check_suffix(trace, "--trace", (".json", ".trace"))
         check_writable(trace)

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from cosma.errors import InputError
 from cosma.execute.runtime import Session, Value, dtype_of
-from cosma.execute.submodel import Nodes, byte_size
+from cosma.execute.submodel import Nodes
 from cosma.frontend.program import Program
 from cosma.frontend.structure import SMALL_ELEMENTS
 
@@ -130,7 +130,7 @@ def evaluate(nodes: Nodes, program: Program, given: dict[str, Value], needed: Se
         inputs = {name: (known[name].elem_type, known[name].shape) for name in part.reads if name not in baked}
         outputs = {name: nodes.types[name] for name in missing}
         session = Session(nodes.model("constants", part.nodes, inputs, outputs, baked))
-        known |= zip(missing, session.run(known, [byte_size(t) for t in outputs.values()]), strict=True)
+        known |= zip(missing, session.run(known), strict=True)
     return {name: known[name] for name in needed}
 
 

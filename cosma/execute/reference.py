@@ -50,10 +50,10 @@ def whole_model(program: Program, constants: Constants, extra: Sequence[tuple[st
     return model
 
 
-def run_whole(program: Program, constants: Constants, inputs: Mapping[str, Value], sizes: Sequence[int]) -> list[Bytes]:
-    """The outputs, of `sizes` bytes each, of the file's whole model."""
+def run_whole(program: Program, constants: Constants, inputs: Mapping[str, Value]) -> list[Bytes]:
+    """The outputs of the file's whole model, in its order."""
     session = Session(whole_model(program, constants))
-    return [value.data for value in session.run(constants.values | dict(inputs), sizes)]
+    return [value.data for value in session.run(constants.values | dict(inputs))]
 
 
 def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple[int, dict[int, Value]]]:
@@ -113,8 +113,7 @@ def first_difference(
         names = [(graph.tensors[a].name, kernels.types[a][0]) for a in chunk]
         known = {v.name for v in program.whole.graph.output}
         session = Session(whole_model(program, constants, [n for n in names if n[0] not in known]))
-        sizes = {graph.tensors[a].name: graph.tensors[a].size_bytes for a in chunk}
-        results = session.run(constants.values | dict(inputs), [sizes.get(name, 0) for name in session.outputs])
+        results = session.run(constants.values | dict(inputs))
         whole = dict(zip(session.outputs, results, strict=True))
         todo = set(chunk)
         while todo:

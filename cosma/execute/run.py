@@ -15,7 +15,7 @@ from cosma.execute.kernels import Kernels
 from cosma.execute.machine import Event, Executed, Machine, digest
 from cosma.execute.reference import Difference, first_difference, operator_digests, run_whole
 from cosma.execute.runtime import Bytes, Value, require_onnxruntime
-from cosma.execute.submodel import Nodes, byte_size
+from cosma.execute.submodel import Nodes
 from cosma.frontend.onnx_ import load
 from cosma.frontend.program import Program, read_program
 from cosma.plan import Plan
@@ -91,8 +91,7 @@ class Network:
     def whole(self) -> list[Bytes]:
         """The outputs of an ordinary run, in the model's order; run once."""
         if self._whole is None:
-            sizes = [byte_size(self.nodes.types[v.name]) for v in self.program.whole.graph.output]
-            self._whole = run_whole(self.program, self.constants, self.inputs, sizes)
+            self._whole = run_whole(self.program, self.constants, self.inputs)
         return self._whole
 
     def returned(self, problem: Problem) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,7 @@ class Value:
     def array(self) -> npt.NDArray[Any]:
         """The tensor as an array; shares the bytes. Element types of less than a byte stay packed bytes."""
         dtype = dtype_of(self.elem_type)
-        count = int(np.prod(self.shape, dtype=np.int64))
-        if count * dtype.itemsize != self.data.size:
+        if prod(self.shape) * dtype.itemsize != self.data.size:
             return self.data
         return self.data.view(dtype).reshape(self.shape)
 
@@ -88,8 +88,8 @@ class Session:
             if value is not target:
                 value.data[:] = target.data
 
-    def run(self, inputs: Mapping[str, Value], sizes: Sequence[int]) -> list[Value]:
-        """Run and return the outputs, of `sizes` bytes, in memory of their own."""
+    def run(self, inputs: Mapping[str, Value]) -> list[Value]:
+        """Run and return the outputs in memory of their own."""
         binding = self._session.io_binding()
         for name in self.inputs:
             _bind(binding.bind_input, name, inputs[name])
@@ -97,10 +97,11 @@ class Session:
             binding.bind_output(name)
         self._call(binding)
         found = []
-        for value, size in zip(binding.get_outputs(), sizes, strict=True):
-            data = np.empty(size, np.uint8)
-            ctypes.memmove(data.ctypes.data, value.data_ptr(), size)
-            found.append(Value(value.element_type(), tuple(value.shape()), data))
+        for value in binding.get_outputs():
+            shape, elem_type = tuple(value.shape()), value.element_type()
+            data = np.empty(_byte_size(elem_type, shape), np.uint8)
+            ctypes.memmove(data.ctypes.data, value.data_ptr(), data.size)
+            found.append(Value(elem_type, shape, data))
         return found
 
     def _call(self, binding: Any) -> None:
@@ -108,6 +109,13 @@ class Session:
             self._session.run_with_iobinding(binding)
         except Exception as error:
             raise InputError(f"ONNX Runtime cannot run {self._subject}: {_line(error)}") from None
+
+
+def _byte_size(elem_type: int, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor; elements of four bits are packed."""
+    if elem_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+        return -(-prod(shape) // 2)
+    return prod(shape) * dtype_of(elem_type).itemsize
 
 
 def _bind(bind: Any, name: str, value: Value) -> None:

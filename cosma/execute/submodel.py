@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import onnx
 from onnx import helper
 
 from cosma.errors import InputError
-from cosma.execute.runtime import Value, dtype_of
+from cosma.execute.runtime import Value
 from cosma.frontend import structure
 
 Type = tuple[int, tuple[int, ...]]  # ONNX element type, shape
@@ -112,8 +111,3 @@ def _rename(graph: onnx.GraphProto) -> None:
 def ir_version(model: onnx.ModelProto) -> int:
     """The version to write: before 4, every initializer had to be an input as well."""
     return max(4, model.ir_version)
-
-
-def byte_size(type_: Type) -> int:
-    """Bytes of a tensor whose elements take whole bytes."""
-    return prod(type_[1]) * dtype_of(type_[0]).itemsize
