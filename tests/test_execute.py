@@ -304,6 +304,55 @@ def test_views_constants_and_subgraphs(tmp_path: Path) -> None:
         assert dict(found.outputs) == {"y": 384, "z": 384}
 
 
+def test_shapes_that_folding_left(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("cosma.frontend.onnx_._fold", lambda model: None)
+    nodes = [
+        node("Relu", "x", "a", "relu"),
+        node("Shape", "a", "dims", "shape", start=1),
+        node("Expand", "one dims", "ones", "expand"),
+        node("Add", "a ones", "b", "plus"),
+        node("Size", "a", "count", "size"),
+        node("Reshape", "b count1", "y", "view"),
+        node("Unsqueeze", "count axes", "count1", "up"),
+    ]
+    constants = [weight("one", np.ones(1, np.float32)), weight("axes", np.array([0]))]
+    path = save(tmp_path, model(nodes, ["x"], [value("y", (8,))], constants))
+    plan, prepared = compiled(path)
+    assert {n.op_type for n in read_program(path, {}).folded.graph.node}.isdisjoint({"Shape", "Size"})
+    assert run(plan, prepared, path).difference is None
+
+
+def test_weights_of_four_bits_run(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    codes = onnx.helper.make_tensor("w", TensorProto.INT4, (64, 32), random.integers(-8, 7, 2048))
+    nodes = [
+        node("DequantizeLinear", "w scale", "wf", "dequantise"), node("MatMul", "x wf", "a", "mm"),
+        node("DequantizeLinear", "q scale", "b", "late"), node("Add", "a b", "y", "plus"),
+    ]  # fmt: skip
+    proto = model(
+        nodes, [value("x", (5, 64)), value("q", (5, 32), TensorProto.INT8)], [value("y", (5, 32))],
+        [codes, weight("scale", np.array(0.1, np.float32))], opset=21,
+    )  # fmt: skip
+    proto.ir_version = 10
+    path = save(tmp_path, proto)
+    for weights in (False, True):
+        plan, prepared = compiled(path, weights)
+        assert run(plan, prepared, path).difference is None
+
+
+def test_functions_run(tmp_path: Path) -> None:
+    twice = onnx.helper.make_function(
+        "local", "Twice", ["a"], ["b"], [node("Add", "a a", "b", "sum")], [onnx.helper.make_opsetid("", 17)]
+    )
+    proto = model(
+        [node("Twice", "x", "m", "first", domain="local"), node("Twice", "m", "y", "second", domain="local")],
+        imports=[onnx.helper.make_opsetid("local", 1)], functions=[twice],
+    )  # fmt: skip
+    path = save(tmp_path, proto)
+    plan, prepared = compiled(path)
+    assert run(plan, prepared, path).steps == 2
+
+
 def test_subgraphs_run(tmp_path: Path) -> None:
     branches = [
         onnx.helper.make_graph([node(op, "a", "b", op)], op, [], [value("b")]) for op in ("Sigmoid", "Tanh")
@@ -365,6 +414,7 @@ def test_wall_time_needs_a_trace(run, planned, tmp_path: Path) -> None:
     flags = [*planned, "--scratchpad", "20KiB", "--wall-time"]
     assert "add --trace FILE" in run("run", *flags).err
     assert run("run", *flags, "--trace", tmp_path / "t.json").code == 0
+    assert "would overwrite" in run("run", *planned, "--scratchpad", "20KiB", "--trace", planned[0]).err
     assert "use .json or .trace" in run("run", *planned, "--scratchpad", "20KiB", "--trace", tmp_path / "t.txt").err
 
 

@@ -16,7 +16,7 @@ from cosma.frontend.program import Program
 from cosma.frontend.structure import SMALL_ELEMENTS
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-_SCALES = {"BatchNormalization": 1, "LayerNormalization": 1, "InstanceNormalization": 1, "GroupNormalization": 1}
+_NORMALIZATIONS = frozenset(["BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"])
 _POSITIVE = frozenset(["Mul", "Div", "Pow", "Sqrt", "Log", "Reciprocal"])
 _QUANTISED = frozenset(["QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"])
 _RELAYS = frozenset(["Reshape", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Flatten", "Cast"])
@@ -108,7 +108,7 @@ def _draw(random: np.random.Generator, elem_type: int, shape: tuple[int, ...], u
 def _draw_float(
     random: np.random.Generator, shape: tuple[int, ...], op_type: str, position: int, transposed: int
 ) -> npt.NDArray[np.float32]:
-    positive = (op_type in _SCALES and position == 1) or (op_type == "BatchNormalization" and position == 4)
+    positive = (op_type in _NORMALIZATIONS and position == 1) or (op_type == "BatchNormalization" and position == 4)
     if positive or op_type in _POSITIVE:
         return random.uniform(0.5, 1.5, shape).astype(np.float32)
     if op_type in _QUANTISED:

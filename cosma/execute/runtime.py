@@ -13,6 +13,7 @@ import onnx
 from cosma.errors import InputError
 
 Bytes = npt.NDArray[np.uint8]
+_NIBBLES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,11 @@ class Value:
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "Value":
-        """The bytes of an array, shared where it is contiguous."""
+        """The bytes of an array, shared where it is contiguous; elements of four bits are packed."""
         elem_type = int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
+        if elem_type in _NIBBLES:
+            packed = onnx.numpy_helper.from_array(array).raw_data
+            return cls(elem_type, array.shape, np.frombuffer(packed, np.uint8))
         return cls(elem_type, array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
     def array(self) -> npt.NDArray[Any]:
@@ -113,7 +117,7 @@ class Session:
 
 def _byte_size(elem_type: int, shape: tuple[int, ...]) -> int:
     """Bytes of a tensor; elements of four bits are packed."""
-    if elem_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+    if elem_type in _NIBBLES:
         return -(-prod(shape) // 2)
     return prod(shape) * dtype_of(elem_type).itemsize
 

@@ -64,7 +64,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
 def execution_rows(execution: Execution) -> list[tuple[str, str]]:
     """What a run of a plan found; only its last line differs from run to run."""
     total = execution.compulsory_bytes + execution.non_compulsory_bytes
-    outputs = [f"{name} ({both(size)})" for name, size in execution.outputs[:SHOWN]]
+    outputs = [f"{name} ({size:,} B)" for name, size in execution.outputs[:SHOWN]]
     left = len(execution.outputs) - len(outputs)
     found = execution.difference
     more = f" and {left} more" if left else ""
