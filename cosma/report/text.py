@@ -67,10 +67,11 @@ def execution_rows(execution: Execution) -> list[tuple[str, str]]:
     outputs = [f"{name} ({size:,} B)" for name, size in execution.outputs[:SHOWN]]
     left = len(execution.outputs) - len(outputs)
     found = execution.difference
+    peak = f"{execution.peak_use_bytes:,} B"
     more = f" and {left} more" if left else ""
     exact = f"every operator's result; output {', '.join(outputs) or 'none'}{more}"
     rows = [
-        ("run", f"{execution.steps} steps, {execution.loads} loads, {execution.stores} stores"),
+        ("run", f"{execution.steps} steps, {execution.loads} loads, {execution.stores} stores; peak use {peak}"),
         ("moved", f"{both(total)}, as claimed: {both(execution.non_compulsory_bytes)} of it non-compulsory"),
         ("bit-exact", f"{exact} as in {'an ordinary run' if found is None else 'a run operator by operator'}"),
     ]
