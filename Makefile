@@ -16,9 +16,9 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## compile DenseNet-121 for an 8 MiB Hexagon scratchpad, draw and verify the plan
+demo: $(READY)  ## compile DenseNet-121 for an 8 MiB Hexagon scratchpad, draw, verify and run the plan
 	@mkdir -p out
-	$(BIN)/cosma compile models/densenet121.onnx --hw hexagon_8mib --no-weights -o out/plan.json --plot out/map.png
+	$(BIN)/cosma compile models/densenet121.onnx --hw hexagon_8mib --no-weights --check -o out/plan.json --plot out/map.png
 	$(BIN)/cosma verify out/plan.json models/densenet121.onnx --hw hexagon_8mib
 
 test: $(READY)  ## run the tests
@@ -48,6 +48,7 @@ sweep: $(READY)  ## every model on every spec and the staircase of each, into re
 
 results: paper sweep  ## measure everything again and rewrite the README's tables and figures
 	$(BIN)/python results/measure.py
+	$(BIN)/python results/runs.py
 	$(BIN)/python results/render.py
 
 schema: $(READY)  ## write the JSON Schema of plan files

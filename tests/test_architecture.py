@@ -54,6 +54,15 @@ ORDER = [
     "solvers.auto",
     "solvers.registry",
     "compile",
+    "execute.runtime",
+    "execute.submodel",
+    "execute.constants",
+    "execute.inputs",
+    "execute.kernels",
+    "execute.machine",
+    "execute.reference",
+    "execute.run",
+    "execute.trace",
     "rows",
     "compare",
     "cache",
@@ -66,7 +75,8 @@ ORDER = [
 ]
 
 LIBRARIES = {
-    "onnx": {"frontend"},
+    "onnx": {"frontend", "execute"},
+    "onnxruntime": {"execute.runtime"},
     "onnx_ir": {"frontend"},
     "onnxscript": {"frontend"},
     "ortools": {"solvers.milp_ortools", "solvers.packing", "solvers.bounds"},
@@ -79,7 +89,7 @@ LIBRARIES = {
     "pydantic": {"hardware", "plan"},
     "networkx": {"frontend"},
     "distributed": {"crew"},
-    "psutil": {"solvers.stoppable", "compare"},
+    "psutil": {"solvers.stoppable", "execute.machine", "compare"},
 }
 
 

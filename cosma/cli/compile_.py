@@ -21,10 +21,12 @@ from cosma.cli.common import (
     settings_of,
     solver_options,
 )  # fmt: skip
+from cosma.cli.run import execution_json
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
+    from cosma.execute.run import Execution
     from cosma.hardware import Hardware
     from cosma.solvers.base import Result
 
@@ -36,13 +38,14 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the plan as JSON.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the memory map (.png, .svg or .pdf).")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page that explains the plan (.html).")
+@click.option("--check", is_flag=True, help="Run the plan on real tensors at once, as 'cosma run' does.")
 @click.option("--listing", is_flag=True, help="Print the LOAD/EXEC/STORE/DROP steps with addresses.")
 @json_option
 @solver_options
 @click.option("-v", "--verbose", is_flag=True, help="Say how the plan was found and what the proof rests on.")
 def compile_command(
     model: Path, hw: str | None, scratchpad: str | None, output: Path | None, plot: Path | None,
-    report: Path | None, listing: bool, as_json: bool, verbose: bool, **flags: Any,
+    report: Path | None, check: bool, listing: bool, as_json: bool, verbose: bool, **flags: Any,
 ) -> int:  # fmt: skip
     """Compile the ONNX file MODEL to a verified plan for a scratchpad.
 
@@ -57,13 +60,23 @@ def compile_command(
         from cosma.compile import prepare, solve
 
         prepared = prepare(model, hardware, settings)
+        if check:
+            from cosma.execute.run import require_runnable
+
+            require_runnable(prepared, model)
         result = solve(prepared, hardware, options)
+        execution = None
+        if check and result.plan is not None:
+            from cosma.execute.run import run
+
+            execution = run(result.plan, prepared, model)
         _write_outputs(prepared, result, targets)
     seconds = time.perf_counter() - start
     if as_json:
-        click.echo(json.dumps(_compile_json(prepared, hardware, result, seconds, output), indent=2))
+        document = _compile_json(prepared, hardware, result, seconds, output)
+        click.echo(json.dumps(document | {"run": execution and execution_json(execution)}, indent=2))
     else:
-        _print_result(prepared, hardware, result, seconds, targets, verbose)
+        _print_result(prepared, hardware, result, execution, seconds, targets, verbose)
     if listing and result.plan is not None:
         for line in result.plan.listing():
             click.echo(line, err=as_json)
@@ -156,6 +169,7 @@ def _print_result(
     prepared: "Prepared",
     hardware: "Hardware",
     result: "Result",
+    execution: "Execution | None",
     seconds: float,
     targets: dict[str, Path],
     verbose: bool,
@@ -172,4 +186,6 @@ def _print_result(
     rows = text.summary_rows(prepared, hardware, result, seconds)
     if verbose:
         rows += [("how", line) for line in result.why[1:]]
+    if execution is not None:
+        rows += text.execution_rows(execution)
     text.print_rows(screen, [*rows, *((kind, f"written to {path}") for kind, path in targets.items())])

@@ -46,7 +46,7 @@ def lower(
     Raises InputError where a shape or an element type is missing or a dimension is left open.
     """
     sizer = _Sizer(dims, used_dims, dtype)
-    sorted_ = _sort_nodes(model.graph, weights)
+    sorted_ = sort_nodes(model.graph, weights)
     graph = _build(name, model.graph, sorted_, sizer)
     operators = {_name(n) for n in sorted_.operators}
     gone = [(n, t) for n, t in nodes.items() if n not in operators and t not in _CONSTANTS]
@@ -55,7 +55,7 @@ def lower(
 
 
 @dataclass(slots=True)
-class _Sorted:
+class Sorted:
     """Every node in its class. root: view -> the value whose bytes it shows. constant: values that never change."""
 
     constant: set[ir.Value]
@@ -63,9 +63,10 @@ class _Sorted:
     operators: list[ir.Node] = field(default_factory=list)
 
 
-def _sort_nodes(graph: ir.Graph, weights: set[str]) -> _Sorted:
+def sort_nodes(graph: ir.Graph, weights: set[str]) -> Sorted:
+    """Say of each node whether it is constant, a view or an operator; `weights` are names of constants."""
     constant = {v for v in graph.inputs if v.name in weights} | set(graph.initializers.values())
-    result = _Sorted(constant)
+    result = Sorted(constant)
     live = _live_nodes(graph)
     for node in graph:
         if _is_constant(node, constant):
@@ -114,7 +115,7 @@ def _is_view(node: ir.Node, constant: set[ir.Value]) -> bool:
     return not others_used and node.inputs[0] not in constant
 
 
-def _build(name: str, graph: ir.Graph, nodes: _Sorted, sizer: "_Sizer") -> Graph:
+def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
     outputs = {nodes.root.get(v, v) for v in graph.outputs}
     tensors: list[Tensor] = []
     index: dict[ir.Value, int] = {}

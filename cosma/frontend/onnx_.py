@@ -42,9 +42,20 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType |
     element type of every tensor. External weight files need not be there: shapes suffice.
     Raises InputError with one line naming what is wrong and what would help.
     """
-    path = Path(path)
+    path, dims = Path(path), dict(dims or {})
+    with naming(path):
+        proto, dead, used = tidy(parse(path), dims)
+        weights = structure.detach_weights(proto.graph, lambda tensor: read_data(tensor, path.parent))
+        nodes = {node.name: node.op_type for node in proto.graph.node}
+        graph, views, folded = lower(path.stem, infer(proto), nodes, weights, dims, used, dtype)
+        return Imported(graph, folded, views, dead)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a model into an InputError of one line that names its file."""
     try:
-        return _import(_parse(path), path, dict(dims or {}), dtype)
+        yield
     except CosmaError as error:
         raise InputError(f"{path}: {error}") from None
     except (Exception, RecursionError) as error:  # the libraries raise anything at all on malformed models
@@ -52,7 +63,8 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType |
         raise InputError(f"{path}: malformed ONNX model ({type(error).__name__}: {first}); export it again") from error
 
 
-def _parse(path: Path) -> onnx.ModelProto:
+def parse(path: Path) -> onnx.ModelProto:
+    """The protobuf in a file. Raises InputError where there is none."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -67,18 +79,20 @@ def _parse(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _import(proto: onnx.ModelProto, path: Path, dims: dict[str, int], dtype: DType | None) -> Imported:
+def tidy(
+    proto: onnx.ModelProto, dims: Mapping[str, int]
+) -> tuple[onnx.ModelProto, tuple[tuple[str, str], ...], set[str]]:
+    """A checked model: functions inlined, nodes sorted and named, without the dead ones, dimensions set.
+
+    Returns it with the dead nodes and the names in `dims` that it has. Raises InputError.
+    """
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     _refuse_sequences(proto.graph)
     structure.check_graph(proto.graph)
     structure.name_nodes(proto.graph)
     dead = structure.remove_dead(proto.graph)
-    used = structure.set_dimensions(proto.graph, dims)
-    weights = structure.detach_weights(proto.graph, lambda tensor: _read(tensor, path.parent))
-    nodes = {node.name: node.op_type for node in proto.graph.node}
-    graph, views, folded = lower(path.stem, _infer(proto), nodes, weights, dims, used, dtype)
-    return Imported(graph, folded, views, dead)
+    return proto, dead, structure.set_dimensions(proto.graph, dict(dims))
 
 
 def _refuse_sequences(graph: onnx.GraphProto) -> None:
@@ -89,7 +103,8 @@ def _refuse_sequences(graph: onnx.GraphProto) -> None:
             raise InputError(f"{value.name!r} is a {what}, not a tensor; only tensors can be planned")
 
 
-def _read(tensor: onnx.TensorProto, folder: Path) -> bool:
+def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
+    """Fetch a tensor's data into it if they lie in another file; whether they are at hand now."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         try:
             onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
@@ -100,7 +115,7 @@ def _read(tensor: onnx.TensorProto, folder: Path) -> bool:
     return True
 
 
-def _infer(proto: onnx.ModelProto) -> ir.Model:
+def infer(proto: onnx.ModelProto) -> ir.Model:
     """Fold shape arithmetic and infer shapes; where folding fails, shape inference alone has to do."""
     with _quiet():
         model = _fold(ir.serde.deserialize_model(proto)) or ir.serde.deserialize_model(proto)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cosma.compile import Prepared
 from cosma.estimate import Estimates, estimate
+from cosma.execute.run import Execution
 from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Problem, Shortage
 from cosma.solvers.base import Result, Size
@@ -60,6 +61,28 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         *_estimate_rows(estimate(hardware, total, problem.graph.macs), prepared.source.weights),
         ("wall time", f"{seconds:.2f} s"),
     ]
+
+
+def execution_rows(execution: Execution) -> list[tuple[str, str]]:
+    """What a run of a plan found; only its last line differs from run to run."""
+    total = execution.compulsory_bytes + execution.non_compulsory_bytes
+    outputs = [f"{name} ({size:,} B)" for name, size in execution.outputs[:SHOWN]]
+    left = len(execution.outputs) - len(outputs)
+    found = execution.difference
+    peak = f"{execution.peak_use_bytes:,} B"
+    more = f" and {left} more" if left else ""
+    exact = f"every operator's result; output {', '.join(outputs) or 'none'}{more}"
+    rows = [
+        ("run", f"{execution.steps} steps, {execution.loads} loads, {execution.stores} stores; peak use {peak}"),
+        ("moved", f"{both(total)}, as claimed: {both(execution.non_compulsory_bytes)} of it non-compulsory"),
+        ("bit-exact", f"{exact} as in {'an ordinary run' if found is None else 'a run operator by operator'}"),
+    ]
+    if found is not None:
+        where = f"{found.operator!r} ({found.op_type}) by up to {found.ulps:,} ULPs in {found.tensor!r}"
+        rows.append(("whole model", f"differs: its kernels give other bits in one run, first in {where}"))
+    if execution.stripped:
+        rows.append(("weights", f"{execution.stripped} without data, drawn at random"))
+    return [*rows, ("run time", f"{execution.seconds:.2f} s")]
 
 
 def _describe_model(prepared: Prepared) -> str:

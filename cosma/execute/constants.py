@@ -1,0 +1,139 @@
+"""The constants of a model: its own, seeded random ones where the data were stripped, and what follows from them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod, sqrt
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from cosma.errors import InputError
+from cosma.execute.runtime import Session, Value, dtype_of
+from cosma.execute.submodel import Nodes
+from cosma.frontend.program import Program
+from cosma.frontend.structure import SMALL_ELEMENTS
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+_NORMALIZATIONS = frozenset(["BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"])
+_POSITIVE = frozenset(["Mul", "Div", "Pow", "Sqrt", "Log", "Reciprocal"])
+_QUANTISED = frozenset(["QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"])
+_RELAYS = frozenset(["Reshape", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Flatten", "Cast"])
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """values: what the file holds or stands in for it, by name. stripped: names whose data were made up."""
+
+    values: dict[str, Value]
+    stripped: tuple[str, ...]
+
+
+def read_constants(program: Program, seed: int) -> Constants:
+    """Every constant tensor of `program.whole`; those without data are drawn at random, in a range that suits use.
+
+    The draw of a weight depends on the seed and on its place in the file alone. Raises InputError for
+    sparse and string constants.
+    """
+    graph = program.whole.graph
+    if graph.sparse_initializer:
+        name = graph.sparse_initializer[0].values.name
+        raise InputError(f"weight {name!r} is a sparse tensor, which cannot be run; export it dense")
+    uses = _uses(graph)
+    values: dict[str, Value] = {}
+    stripped = []
+    for place, (name, tensor, has_data) in enumerate(_tensors(graph)):
+        if tensor.data_type == TensorProto.STRING:
+            raise InputError(f"constant {name!r} holds strings, which have no place in a scratchpad; it cannot be run")
+        if has_data:
+            values[name] = Value.of(numpy_helper.to_array(tensor))
+        else:
+            stripped.append(name)
+            random = np.random.default_rng([seed, place])
+            values[name] = _draw(random, tensor.data_type, tuple(tensor.dims), uses.get(name, ("", 0, 0)))
+    return Constants(values, tuple(stripped))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto, bool]]:
+    """Name, tensor, and whether its data are at hand."""
+    sizes = {t.name: t for t in graph.initializer}
+    for tensor in graph.initializer:
+        yield tensor.name, tensor, tensor.data_location != TensorProto.EXTERNAL
+    for node in graph.node:
+        attribute = next((a for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and attribute is not None:
+            yield node.output[0], attribute.t, True
+        elif node.op_type == "ConstantOfShape" and attribute and node.input[0] in sizes and _is_filler(attribute.t):
+            dims = numpy_helper.to_array(sizes[node.input[0]]).tolist()
+            yield node.output[0], TensorProto(data_type=attribute.t.data_type, dims=dims), False
+
+
+def _is_filler(tensor: TensorProto) -> bool:
+    """Whether a constant of one value stands in for a weight; zeros and ones mean themselves."""
+    return tensor.data_type in _FLOATS and numpy_helper.to_array(tensor).item() not in (0.0, 1.0)
+
+
+Use = tuple[str, int, int]  # operator type, position of the operand there, whether a Gemm has it transposed
+
+
+def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
+    """The first operator that makes use of each value, looking through what only reshapes it."""
+    uses: dict[str, Use] = {}
+    for node in reversed(graph.node):
+        for position, name in enumerate(node.input):
+            if node.op_type in _RELAYS and position == 0 and node.output[0] in uses:
+                uses[name] = uses[node.output[0]]
+            else:
+                transposed = any(a.name == "transB" and a.i for a in node.attribute)
+                uses[name] = (node.op_type, position, int(transposed))
+    return uses
+
+
+def _draw(random: np.random.Generator, elem_type: int, shape: tuple[int, ...], use: Use) -> Value:
+    """A weight that neither blows activations up nor lets them die out: variance 1 / fan-in for products."""
+    dtype = dtype_of(elem_type)
+    if elem_type not in _FLOATS:
+        if dtype.kind not in "iub":
+            raise InputError(
+                f"a weight of element type {dtype} has no data and cannot be made up; give the file's data"
+            )
+        bits = np.iinfo(dtype) if dtype.kind != "b" else None
+        low, high = (0, 1) if bits is None or dtype.itemsize > 1 else (bits.min, bits.max)
+        return Value.of(random.integers(low, high, shape, np.int64, endpoint=True).astype(dtype))
+    array = _draw_float(random, shape, *use)
+    return Value.of(array.astype(dtype))
+
+
+def _draw_float(
+    random: np.random.Generator, shape: tuple[int, ...], op_type: str, position: int, transposed: int
+) -> npt.NDArray[np.float32]:
+    positive = (op_type in _NORMALIZATIONS and position == 1) or (op_type == "BatchNormalization" and position == 4)
+    if positive or op_type in _POSITIVE:
+        return random.uniform(0.5, 1.5, shape).astype(np.float32)
+    if op_type in _QUANTISED:
+        return random.uniform(0.01, 0.05, shape).astype(np.float32)
+    array = random.standard_normal(shape, np.float32)
+    fan_in = 100  # biases and the like: a tenth of what they are added to
+    if len(shape) >= 2 and position <= 1 and op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
+        fan_in = prod(shape[1:]) if op_type.startswith("Conv") or transposed else shape[-2]
+    return array * np.float32(1 / sqrt(max(1, fan_in)))
+
+
+def evaluate(nodes: Nodes, program: Program, given: dict[str, Value], needed: Sequence[str]) -> dict[str, Value]:
+    """The constants of `program.folded` called `needed`: those in `given`, and what is computed from them, once."""
+    known = given | {t.name: Value.of(numpy_helper.to_array(t)) for t in program.folded.graph.initializer}
+    missing = [name for name in needed if name not in known]
+    if missing:
+        part = nodes.cut(missing, known.__contains__)
+        baked = {name: known[name] for name in part.reads if is_small(known[name])}
+        inputs = {name: (known[name].elem_type, known[name].shape) for name in part.reads if name not in baked}
+        outputs = {name: nodes.types[name] for name in missing}
+        session = Session(nodes.model("constants", part.nodes, inputs, outputs, baked))
+        known |= zip(missing, session.run(known), strict=True)
+    return {name: known[name] for name in needed}
+
+
+def is_small(value: Value) -> bool:
+    """Whether a constant stays in the model: operators may want to know shapes, axes and scales beforehand."""
+    return prod(value.shape) <= SMALL_ELEMENTS

@@ -1,0 +1,100 @@
+"""The inputs of a run: from an .npz file, checked against the model, or drawn from a seed."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cosma.errors import InputError
+from cosma.execute.runtime import Value, dtype_of
+from cosma.execute.submodel import Nodes, Type
+from cosma.frontend.program import Program
+
+_RELAYS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"])
+
+
+def input_types(program: Program) -> dict[str, Type]:
+    """Element type and shape of each input of the model, weights excluded."""
+    graph = program.whole.graph
+    weights = {t.name for t in graph.initializer}
+    found = {}
+    for value in graph.input:
+        if value.name not in weights:
+            tensor = value.type.tensor_type
+            # Only inputs that nothing reads may still have open dimensions: reading the model refuses the others.
+            found[value.name] = (tensor.elem_type, tuple(d.dim_value or 1 for d in tensor.shape.dim))
+    return found
+
+
+def read_inputs(path: Path, program: Program) -> dict[str, Value]:
+    """The arrays of an .npz file, one for each model input. Raises InputError where they are not."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise InputError(f"--inputs {path}: cannot read it ({error.strerror or 'no .npz file'})") from None
+    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"--inputs {path}: no .npz file of plain arrays; write one with numpy.savez") from None
+    return check_inputs(arrays, program, f"--inputs {path}")
+
+
+def check_inputs(arrays: dict[str, npt.NDArray[Any]], program: Program, what: str) -> dict[str, Value]:
+    """The arrays as values. Raises InputError, beginning with `what`, if they are not what the model takes."""
+    types = input_types(program)
+    for name in arrays:
+        if name not in types:
+            raise InputError(f"{what}: the model has no input {name!r}; its inputs are {_listed(types)}")
+    found = {}
+    for name, (elem_type, shape) in types.items():
+        wanted = f"{dtype_of(elem_type)} of shape {list(shape)}"
+        if name not in arrays:
+            raise InputError(f"{what}: input {name!r} is missing; add an array {name!r}, {wanted}")
+        array = arrays[name]
+        if array.dtype != dtype_of(elem_type) or array.shape != shape:
+            raise InputError(f"{what}: input {name!r} is {array.dtype} of shape {list(array.shape)}, not {wanted}")
+        found[name] = Value.of(array)
+    return found
+
+
+def _listed(types: dict[str, Type]) -> str:
+    return ", ".join(repr(name) for name in types) or "none"
+
+
+def draw_inputs(program: Program, nodes: Nodes, seed: int) -> dict[str, Value]:
+    """Random inputs: normal floats; integers that are valid indices where something is gathered with them.
+
+    Other integers are 0 or 1 (masks), or anything that fits where they have eight bits (images).
+    """
+    found = {}
+    for place, (name, (elem_type, shape)) in enumerate(input_types(program).items()):
+        random = np.random.default_rng([seed, place, 1])
+        dtype = dtype_of(elem_type)
+        if dtype.kind in "iub":
+            low, high = _range(dtype, list(_axes(name, nodes)))
+            found[name] = Value.of(random.integers(low, high, shape, np.int64, endpoint=True).astype(dtype))
+        else:
+            found[name] = Value.of(random.standard_normal(shape).astype(dtype))
+    return found
+
+
+def _range(dtype: np.dtype[Any], axes: list[int]) -> tuple[int, int]:
+    """The least and the largest value to draw for an integer input that indexes axes of these sizes."""
+    if axes:
+        return 0, max(0, min(axes) - 1)
+    if dtype.kind != "b" and dtype.itemsize == 1:
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    return 0, 1
+
+
+def _axes(name: str, nodes: Nodes) -> Iterator[int]:
+    """Sizes of the axes that are indexed by a value, or by a view of it."""
+    for node in nodes.readers(name):
+        if node.op_type == "Gather" and node.input[1] == name:
+            shape = nodes.types[node.input[0]][1]
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            yield shape[axis]
+        elif node.op_type in _RELAYS and node.input[0] == name:
+            yield from _axes(node.output[0], nodes)

@@ -1,0 +1,90 @@
+"""Operators of a plan, fused ones as well, as small models that ONNX Runtime runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cosma.errors import InputError
+from cosma.execute.constants import Constants, evaluate, is_small
+from cosma.execute.runtime import Session, Value
+from cosma.execute.submodel import Nodes, Part, Type, anonymous
+from cosma.frontend.program import Program
+from cosma.graph import Graph, Tensor
+
+# Every run of these gives something else, so that there is nothing to compare with.
+_RANDOM = frozenset(
+    ["RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One operator. inputs: tensors of the graph that it reads; fed: host constants that follow them."""
+
+    session: Session
+    inputs: tuple[int, ...]
+    fed: tuple[Value, ...]
+    outputs: tuple[int, ...]
+
+    def run(self, where: Mapping[int, Value]) -> None:
+        """Run on the tensors `where` they lie, by index in the graph, outputs included."""
+        self.session.run_into([*(where[a] for a in self.inputs), *self.fed], [where[a] for a in self.outputs])
+
+
+class Kernels:
+    """The kernels of one graph, whose operators and tensors are those of the plan.
+
+    types[a] is the element type and shape of tensor a; weights[a] the bytes of each weight in the graph.
+    Raises InputError where a tensor of the plan is none of the model's or an operator is random.
+    """
+
+    def __init__(self, graph: Graph, nodes: Nodes, program: Program, constants: Constants) -> None:
+        self.graph = graph
+        self._nodes = nodes
+        self._program = program
+        self.types: tuple[Type, ...] = tuple(self._type(t) for t in graph.tensors)
+        parts = [self._part(v) for v in range(len(graph.operators))]
+        planned = {t.name for t in graph.tensors}
+        needed = {n for part in parts for n in part.reads if n not in planned}
+        needed |= {t.name for t in graph.tensors if t.kind == "weight"}
+        self._host = evaluate(nodes, program, constants.values, sorted(needed))
+        self.weights = {a: self._host[t.name] for a, t in enumerate(graph.tensors) if t.kind == "weight"}
+        self._sessions: dict[bytes, Session] = {}
+        self.kernels = tuple(self._kernel(v, part) for v, part in enumerate(parts))
+
+    def _type(self, tensor: Tensor) -> Type:
+        if tensor.name not in self._nodes.types:
+            raise InputError(f"tensor {tensor.name!r} has no element type in the model; cannot run it")
+        return self._nodes.types[tensor.name][0], tensor.shape
+
+    def _part(self, v: int) -> Part:
+        """The nodes of operator v: its members and the views between, down to its operands and constants."""
+        operator, tensors = self.graph.operators[v], self.graph.tensors
+        operands = {tensors[a].name for a in operator.inputs}
+        constants = self._program.constants
+        part = self._nodes.cut(
+            [tensors[a].name for a in operator.outputs], lambda name: name in operands or name in constants
+        )
+        for node in part.nodes:
+            if node.op_type in _RANDOM:
+                raise InputError(
+                    f"operator {node.name!r} ({node.op_type}) draws random numbers: no two runs are equal, so that "
+                    "a run of the plan cannot be compared; export the model without it"
+                )
+        return part
+
+    def _kernel(self, v: int, part: Part) -> Kernel:
+        operator, tensors = self.graph.operators[v], self.graph.tensors
+        index = {tensors[a].name: a for a in operator.inputs}
+        read = [name for name in part.reads if name in index]
+        host = {name: self._host[name] for name in part.reads if name not in index}
+        baked = {name: value for name, value in host.items() if is_small(value)}
+        fed = {name: value for name, value in host.items() if name not in baked}
+        inputs = {name: self.types[index[name]] for name in read}
+        inputs |= {name: (value.elem_type, value.shape) for name, value in fed.items()}
+        outputs = {tensors[a].name: self.types[a] for a in operator.outputs}
+        model = self._nodes.model(operator.name, part.nodes, inputs, outputs, baked)
+        key = anonymous(model)
+        if key not in self._sessions:
+            self._sessions[key] = Session(model)
+        # Names differ between operators that share a session; the order of inputs and outputs does not.
+        return Kernel(self._sessions[key], tuple(index[n] for n in read), tuple(fed.values()), operator.outputs)

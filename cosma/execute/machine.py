@@ -1,0 +1,220 @@
+"""The machine: a scratchpad of bytes, a host memory, and the steps of a plan. It counts what it moves."""
+
+import time
+import zlib
+from bisect import bisect_left, insort
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import psutil
+
+from cosma.errors import InputError, VerificationError
+from cosma.execute.kernels import Kernels
+from cosma.execute.runtime import Bytes, Value
+from cosma.plan import Move, Plan
+from cosma.problem import Problem
+
+# Every byte of a free range holds this: NaN for floating-point numbers, -1 or the largest value for integers.
+POISON = 0xFF
+EventKind = Literal["load", "exec", "store", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One instruction as it was executed. bytes: moved by it; resident_bytes: in the scratchpad once it was done.
+
+    start_s counts from the first instruction, seconds is its wall time.
+    """
+
+    step: int
+    kind: EventKind
+    name: str
+    bytes: int
+    resident_bytes: int
+    start_s: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What a run did, in bytes, and the host copies that it left: the graph's outputs, by tensor index.
+
+    digests: of what operators wrote, by tensor index, in the order of the plan.
+    """
+
+    events: tuple[Event, ...]
+    outputs: dict[int, Bytes]
+    compulsory_bytes: int
+    non_compulsory_bytes: int
+    peak_use_bytes: int
+    digests: dict[int, int]
+
+
+@dataclass(slots=True)
+class Machine:
+    """Executes one plan. It knows the plan's steps and sizes, and never looks at what the verifier found.
+
+    home[a] holds the bytes of input or weight a. Raises InputError where the scratchpad is larger than
+    the memory at hand, VerificationError where a step is impossible or bytes outside residencies change.
+    """
+
+    plan: Plan
+    problem: Problem
+    kernels: Kernels
+    home: dict[int, Bytes]
+    _scratchpad: Bytes = field(init=False)
+    _host: dict[int, Bytes] = field(init=False)  # blocks as large as in the scratchpad
+    _where: dict[int, int] = field(default_factory=dict)  # resident tensor -> offset
+    _ranges: list[tuple[int, int]] = field(default_factory=list)  # the residents' own bytes, sorted
+    _events: list[Event] = field(default_factory=list)
+    _resident: int = 0
+    _peak: int = 0
+    _moved: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    _digests: dict[int, int] = field(default_factory=dict)
+    _begin: float = 0.0
+
+    def run(self) -> Executed:
+        """Execute every step: its loads, its operator, its stores, its drops."""
+        graph = self.problem.graph
+        tensors = {t.name: a for a, t in enumerate(graph.tensors)}
+        operators = {v.name: i for i, v in enumerate(graph.operators)}
+        offsets = {(tensors[r.tensor], r.start): r.offset_bytes for r in self.plan.residencies}
+        moves: dict[tuple[int, str], list[Move]] = defaultdict(list)
+        for move in self.plan.moves:
+            moves[move.step, move.kind].append(move)
+        self._allocate()
+        self._begin = time.perf_counter()
+        for t, step in enumerate(self.plan.order):
+            for move in moves[t, "load"]:
+                self._load(t, tensors[move.tensor], move.offset_bytes)
+            self._execute(t, operators[step.operator], offsets)
+            for move in moves[t, "store"]:
+                self._store(t, tensors[move.tensor], move.offset_bytes)
+            for move in moves[t, "drop"]:
+                self._drop(t, tensors[move.tensor])
+            self._check_poison(t)
+        return self._result()
+
+    def _allocate(self) -> None:
+        """Poison the whole scratchpad; lay out host memory in blocks of the sizes that are moved."""
+        capacity, free = self.problem.capacity_bytes, psutil.virtual_memory().available
+        if capacity > free:
+            raise InputError(
+                f"a scratchpad of {capacity:,} B exceeds the {free:,} B of free memory; "
+                f"the plan uses {self.plan.claims.peak_use_bytes:,} B: compile for a --scratchpad of that size"
+            )
+        self._scratchpad = np.full(capacity, POISON, np.uint8)
+        self._host = {a: self._block(a, data) for a, data in self.home.items()}
+
+    def _block(self, a: int, data: Bytes) -> Bytes:
+        size = self.problem.sizes[a]
+        if data.size == size:
+            return data
+        block = np.full(size, POISON, np.uint8)
+        block[: data.size] = data
+        return block
+
+    def _load(self, t: int, a: int, offset: int) -> None:
+        if a not in self._host:
+            raise VerificationError(f"step {t}: the host has no copy of {self._name(a)} to load")
+        begin = time.perf_counter()
+        self._occupy(t, a, offset)
+        block = self._host[a]
+        self._scratchpad[offset : offset + block.size] = block
+        self._note(t, "load", self._raw(a), begin, block.size, a)
+
+    def _execute(self, t: int, v: int, offsets: dict[tuple[int, int], int]) -> None:
+        kernel, operator = self.kernels.kernels[v], self.problem.graph.operators[v]
+        begin = time.perf_counter()
+        for a in operator.outputs:
+            if (a, t) not in offsets:
+                raise VerificationError(f"step {t}: {operator.name!r} writes {self._name(a)}, which has no residency")
+            self._occupy(t, a, offsets[a, t])
+        for a in operator.inputs:
+            if a not in self._where:
+                raise VerificationError(f"step {t}: {operator.name!r} reads {self._name(a)}, which is not resident")
+        kernel.run({a: self._view(a) for a in (*operator.inputs, *operator.outputs)})
+        self._note(t, "exec", operator.name, begin)
+        self._digests |= {a: digest(self._view(a).data) for a in operator.outputs}
+
+    def _store(self, t: int, a: int, offset: int) -> None:
+        begin = time.perf_counter()
+        block = self._scratchpad[offset : offset + self.problem.sizes[a]].copy()
+        self._host[a] = block
+        self._note(t, "store", self._raw(a), begin, block.size, a)
+
+    def _drop(self, t: int, a: int) -> None:
+        begin = time.perf_counter()
+        if a not in self._where:
+            raise VerificationError(f"step {t}: drop of {self._name(a)}, which is not resident")
+        offset, size = self._where.pop(a), self.problem.sizes[a]
+        self._scratchpad[offset : offset + size] = POISON
+        del self._ranges[bisect_left(self._ranges, (offset, offset + self._bytes(a)))]
+        self._resident -= size
+        self._note(t, "drop", self._raw(a), begin)
+
+    def _occupy(self, t: int, a: int, offset: int) -> None:
+        end = offset + self.problem.sizes[a]
+        if a in self._where:
+            raise VerificationError(f"step {t}: {self._name(a)} is resident already")
+        if end > self._scratchpad.size:
+            raise VerificationError(f"step {t}: {self._name(a)} at [{offset}, {end}) lies outside the scratchpad")
+        self._where[a] = offset
+        insort(self._ranges, (offset, offset + self._bytes(a)))
+        self._resident += self.problem.sizes[a]
+        self._peak = max(self._peak, end)
+
+    def _view(self, a: int) -> Value:
+        offset = self._where[a]
+        return Value(*self.kernels.types[a], self._scratchpad[offset : offset + self._bytes(a)])
+
+    def _check_poison(self, t: int) -> None:
+        """Every byte that belongs to no tensor, alignment gaps included, must be as the machine left it."""
+        free = 0
+        for start, end in [*self._ranges, (self._scratchpad.size, self._scratchpad.size)]:
+            if not is_poison(self._scratchpad[free:start]):
+                raise VerificationError(f"step {t}: bytes in [{free}, {start}) changed, though nothing resides there")
+            free = max(free, end)
+
+    def _note(self, t: int, kind: EventKind, name: str, begin: float, moved: int = 0, a: int = -1) -> None:
+        if moved:
+            self._moved[kind, a] += moved
+        seconds = time.perf_counter() - begin
+        self._events.append(Event(t, kind, name, moved, self._resident, begin - self._begin, seconds))
+
+    def _result(self) -> Executed:
+        graph = self.problem.graph
+        total = sum(self._moved.values())
+        # The first load of what the host has and the store of an output are compulsory; the rest is not.
+        compulsory = sum(
+            self.problem.sizes[a]
+            for kind, a in self._moved
+            if (kind == "load" and graph.tensors[a].is_home) or (kind == "store" and graph.tensors[a].kind == "output")
+        )
+        returned = [a for a, t in enumerate(graph.tensors) if t.kind == "output"]
+        for a in returned:
+            if a not in self._host:
+                raise VerificationError(f"output {self._name(a)} is never stored")
+        outputs = {a: self._host[a][: self._bytes(a)] for a in returned}
+        return Executed(tuple(self._events), outputs, compulsory, total - compulsory, self._peak, self._digests)
+
+    def _bytes(self, a: int) -> int:
+        return self.problem.graph.tensors[a].size_bytes
+
+    def _raw(self, a: int) -> str:
+        return self.problem.graph.tensors[a].name
+
+    def _name(self, a: int) -> str:
+        return repr(self._raw(a))
+
+
+def is_poison(data: Bytes) -> bool:
+    """Whether all bytes are poison, which is the largest byte there is."""
+    return data.size == 0 or int(data.min()) == POISON
+
+
+def digest(data: Bytes) -> int:
+    """A number that differs, but for one case in four thousand million, if any byte does."""
+    return zlib.crc32(data.data)

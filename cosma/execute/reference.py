@@ -1,0 +1,166 @@
+"""Ordinary runs to compare with: the whole model, and operator by operator in host memory; differences in ULPs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from cosma.errors import InputError
+from cosma.execute.constants import Constants, is_small
+from cosma.execute.kernels import Kernels
+from cosma.execute.machine import digest
+from cosma.execute.runtime import Bytes, Session, Value, dtype_of
+from cosma.execute.submodel import ir_version
+from cosma.frontend.program import Program
+
+_CHUNK_BYTES = 2**28  # intermediate results of a whole run that are looked at together
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two runs of one operator that are not equal bit for bit. ulps: the largest distance of two elements.
+
+    For integers that is their difference.
+    """
+
+    operator: str
+    op_type: str
+    tensor: str
+    ulps: int
+
+
+def whole_model(program: Program, constants: Constants, extra: Sequence[tuple[str, int]] = ()) -> onnx.ModelProto:
+    """The file's model with its larger constants as inputs, so that it is never copied with them.
+
+    extra: (name, element type) of inner values that it returns as well.
+    """
+    fed = {name: value for name, value in constants.values.items() if not is_small(value)}
+    fed |= {name: constants.values[name] for name in constants.stripped}
+    graph = program.whole.graph
+    model = onnx.ModelProto(ir_version=ir_version(program.whole), opset_import=program.whole.opset_import)
+    model.graph.name = graph.name or "model"
+    model.graph.node.extend(node for node in graph.node if not fed.keys() & set(node.output))
+    weights = {t.name for t in graph.initializer}
+    model.graph.initializer.extend(t for t in graph.initializer if t.name not in fed)
+    model.graph.input.extend(v for v in graph.input if v.name not in weights)
+    model.graph.input.extend(onnx.helper.make_tensor_value_info(name, v.elem_type, v.shape) for name, v in fed.items())
+    model.graph.output.extend(graph.output)
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in extra)
+    return model
+
+
+def run_whole(program: Program, constants: Constants, inputs: Mapping[str, Value]) -> list[Bytes]:
+    """The outputs of the file's whole model, in its order."""
+    session = Session(whole_model(program, constants))
+    return [value.data for value in session.run(constants.values | dict(inputs))]
+
+
+def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple[int, dict[int, Value]]]:
+    """Run one operator after the other in the file's order; yields each with all values still needed.
+
+    Every tensor has memory of its own in the host; no address of any plan plays a part.
+    """
+    graph = kernels.graph
+    last = {a: v for v, operator in enumerate(graph.operators) for a in (*operator.inputs, *operator.outputs)}
+    values = {a: Value(*kernels.types[a], data) for a, data in home.items()}
+    for v, operator in enumerate(graph.operators):
+        for a in operator.outputs:
+            values[a] = Value(*kernels.types[a], np.zeros(graph.tensors[a].size_bytes, np.uint8))
+        kernels.kernels[v].run(values)
+        yield v, values
+        for a in {*operator.inputs, *operator.outputs}:
+            if last[a] == v and graph.tensors[a].kind == "activation":
+                del values[a]
+
+
+def operator_digests(kernels: Kernels, home: Mapping[int, Bytes]) -> dict[int, int]:
+    """A digest of what each operator writes when run on its own in host memory, by tensor index.
+
+    Raises InputError naming the first operator that makes a NaN: free bytes of the scratchpad are NaN as well.
+    """
+    found: dict[int, int] = {}
+    for v, values in run_operators(kernels, home):
+        operator = kernels.graph.operators[v]
+        for a in operator.outputs:
+            if _has_nan(values[a]):
+                raise InputError(
+                    f"operator {operator.name!r} ({operator.op_type}) makes NaN of these inputs and weights, in an "
+                    "ordinary run as well; NaN would hide stale bytes: give other --inputs, another --seed or the "
+                    "weights that the model was trained with"
+                )
+            found[a] = digest(values[a].data)
+    return found
+
+
+def _has_nan(value: Value) -> bool:
+    """Whether a floating-point tensor holds a NaN; the maximum of an array is NaN if any element is."""
+    dtype = dtype_of(value.elem_type)
+    return dtype.kind == "f" and value.data.size > 0 and bool(np.isnan(np.max(value.data.view(dtype))))
+
+
+def first_difference(
+    program: Program, constants: Constants, inputs: Mapping[str, Value], kernels: Kernels, home: Mapping[int, Bytes]
+) -> Difference | None:
+    """The first operator, in the file's order, whose result differs between the whole run and a run on its own.
+
+    The inner tensors that exist in the file are compared, some hundred megabytes at a time; None if all agree.
+    """
+    graph = kernels.graph
+    written = {name for node in program.whole.graph.node for name in node.output}
+    single = run_operators(kernels, home)
+    for chunk in _chunks(kernels, written):
+        names = [(graph.tensors[a].name, kernels.types[a][0]) for a in chunk]
+        known = {v.name for v in program.whole.graph.output}
+        session = Session(whole_model(program, constants, [n for n in names if n[0] not in known]))
+        results = session.run(constants.values | dict(inputs))
+        whole = dict(zip(session.outputs, results, strict=True))
+        todo = set(chunk)
+        while todo:
+            v, values = next(single)
+            operator = graph.operators[v]
+            for a in todo & set(operator.outputs):
+                other = whole[graph.tensors[a].name]
+                if not np.array_equal(values[a].data, other.data):
+                    return Difference(operator.name, operator.op_type, graph.tensors[a].name, ulps(values[a], other))
+            todo -= set(operator.outputs)
+    return None
+
+
+def _chunks(kernels: Kernels, written: set[str]) -> Iterator[list[int]]:
+    chunk: list[int] = []
+    size = 0
+    for operator in kernels.graph.operators:
+        found = [a for a in operator.outputs if kernels.graph.tensors[a].name in written]
+        chunk += found
+        size += sum(kernels.graph.tensors[a].size_bytes for a in found)
+        if size > _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def ulps(one: Value, other: Value) -> int:
+    """The largest distance of two tensors of one type, in units in the last place (integers: in ones)."""
+    dtype = dtype_of(one.elem_type)
+    if not one.data.size or one.data.size != other.data.size:
+        return 0
+    if dtype.kind == "f" or dtype.name == "bfloat16":
+        left, right = (_ordered(value.data, dtype.itemsize) for value in (one, other))
+    else:
+        left, right = (value.array().astype(np.int64) for value in (one, other))
+    return max(abs(int(x) - int(y)) for x, y in _extremes(left, right))
+
+
+def _ordered(data: Bytes, width: int) -> np.ndarray:
+    """Floating-point numbers as integers in the same order, neighbours one apart, both zeros 0."""
+    bits = data.view(f"i{width}").astype(np.int64)
+    return np.where(bits < 0, np.int64(-(2 ** (8 * width - 1))) - bits, bits)
+
+
+def _extremes(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The pairs with the largest distance either way; subtraction in doubles suffices to find them."""
+    distance = left.astype(np.float64) - right.astype(np.float64)
+    for i in (int(distance.argmax()), int(distance.argmin())):
+        yield left.reshape(-1)[i], right.reshape(-1)[i]

@@ -1,0 +1,193 @@
+"""Plan + model + inputs -> Execution: run the plan on its machine and compare with an ordinary run."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cosma.compile import Prepared
+from cosma.errors import InputError, VerificationError
+from cosma.execute.constants import Constants, read_constants
+from cosma.execute.inputs import draw_inputs, read_inputs
+from cosma.execute.kernels import Kernels
+from cosma.execute.machine import Event, Executed, Machine, digest
+from cosma.execute.reference import Difference, first_difference, operator_digests, run_whole
+from cosma.execute.runtime import Bytes, Value, require_onnxruntime
+from cosma.execute.submodel import Nodes
+from cosma.frontend.onnx_ import load
+from cosma.frontend.program import Program, read_program
+from cosma.plan import Plan
+from cosma.problem import Problem
+from cosma.verify import require_valid
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A run whose traffic and outputs are as they should be; byte counts are the machine's own.
+
+    Every operator has written what it writes in host memory, bit for bit. outputs: the outputs of the
+    model and their bytes. difference: None if all equal a run of the whole model bit for bit; otherwise
+    the first operator whose kernel gives other bits there than on its own. stripped: weights that were
+    made up. seconds: wall time of the plan's steps alone.
+    """
+
+    steps: int
+    loads: int
+    stores: int
+    compulsory_bytes: int
+    non_compulsory_bytes: int
+    peak_use_bytes: int
+    outputs: tuple[tuple[str, int], ...]
+    difference: Difference | None
+    stripped: int
+    events: tuple[Event, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinary:
+    """A problem's operators run one by one in host memory. home: bytes of inputs and weights, by tensor index.
+
+    digests: of every tensor that an operator writes.
+    """
+
+    kernels: Kernels
+    home: dict[int, Bytes]
+    digests: dict[int, int]
+
+
+@dataclass(slots=True)
+class Network:
+    """A model with weights and inputs: what stays the same whichever plan runs."""
+
+    program: Program
+    nodes: Nodes
+    constants: Constants
+    inputs: dict[str, Value]
+    _ordinary: dict[str, Ordinary] = field(default_factory=dict)
+    _whole: list[Bytes] | None = None
+
+    @classmethod
+    def read(cls, path: Path, dims: Mapping[str, int], inputs: Path | None = None, seed: int = 0) -> "Network":
+        """Read a model; inputs from an .npz file or from the seed. Raises InputError."""
+        program = read_program(path, dims)
+        nodes = Nodes(program.folded)
+        constants = read_constants(program, seed)
+        given = draw_inputs(program, nodes, seed) if inputs is None else read_inputs(inputs, program)
+        return cls(program, nodes, constants, given)
+
+    def ordinary(self, problem: Problem) -> Ordinary:
+        """The operators of a problem and what they compute. Raises InputError if that is NaN anywhere."""
+        key = problem.fingerprint()
+        if key not in self._ordinary:
+            kernels = Kernels(problem.graph, self.nodes, self.program, self.constants)
+            inputs = {a: self.inputs[t.name] for a, t in enumerate(problem.graph.tensors) if t.kind == "input"}
+            home = {a: value.data for a, value in (inputs | kernels.weights).items()}
+            self._ordinary[key] = Ordinary(kernels, home, operator_digests(kernels, home))
+        return self._ordinary[key]
+
+    def whole(self) -> list[Bytes]:
+        """The outputs of an ordinary run, in the model's order; run once."""
+        if self._whole is None:
+            self._whole = run_whole(self.program, self.constants, self.inputs)
+        return self._whole
+
+    def returned(self, problem: Problem) -> dict[str, int]:
+        """The model's outputs that the plan computes -> the tensor that holds them, views looked through."""
+        index = {t.name: a for a, t in enumerate(problem.graph.tensors) if t.kind == "output"}
+        found = {}
+        for value in self.program.whole.graph.output:
+            name = value.name
+            while name not in index and name in self.nodes.written:
+                name = next(iter(self.nodes.writer(name).input), "")
+            if name in index:
+                found[value.name] = index[name]
+        return found
+
+
+def run(plan: Plan, prepared: Prepared, path: Path, inputs: Path | None = None, seed: int = 0) -> Execution:
+    """Run a plan of the model at `path`, which has been read as the plan says.
+
+    Raises InputError for inputs, weights or settings that it cannot be run with, VerificationError for
+    a plan that is not valid, moves other bytes than it claims or computes something else than the model.
+    """
+    require_runnable(prepared, path)
+    require_valid(plan, prepared.problem)
+    return execute(plan, prepared.problem, Network.read(path, prepared.source.dims, inputs, seed))
+
+
+def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
+    """Run a plan on a network that is at hand, whatever the verifier would say of it; raises as `run` does."""
+    ordinary = network.ordinary(problem)
+    begin = time.perf_counter()
+    executed = Machine(plan, problem, ordinary.kernels, ordinary.home).run()
+    seconds = time.perf_counter() - begin
+    _check_traffic(plan, executed)
+    _check_operators(ordinary, executed)
+    difference = _compare_with_whole(network, problem, ordinary, executed)
+    kinds = [event.kind for event in executed.events]
+    return Execution(
+        steps=len(plan.order),
+        loads=kinds.count("load"),
+        stores=kinds.count("store"),
+        compulsory_bytes=executed.compulsory_bytes,
+        non_compulsory_bytes=executed.non_compulsory_bytes,
+        peak_use_bytes=executed.peak_use_bytes,
+        outputs=tuple((name, executed.outputs[a].size) for name, a in network.returned(problem).items()),
+        difference=difference,
+        stripped=len(network.constants.stripped),
+        events=executed.events,
+        seconds=seconds,
+    )
+
+
+def require_runnable(prepared: Prepared, path: Path) -> None:
+    """Raise InputError if ONNX Runtime is missing, or sizes are not those of the data that the model computes with."""
+    require_onnxruntime()
+    source = prepared.source
+    if source.dtype is None:
+        return
+    own = {t.name: t for t in load(path, source.dims).graph.tensors}
+    for tensor in prepared.problem.graph.tensors:
+        if own[tensor.name].size_bytes != tensor.size_bytes:
+            kind = {"float": "float32", "double": "float64"}.get(own[tensor.name].dtype, own[tensor.name].dtype)
+            raise InputError(
+                f"the plan was made with --dtype {source.dtype}, but the model computes {tensor.name!r} in {kind}; "
+                "compile without --dtype to run it, or quantise the model first"
+            )
+
+
+def _check_traffic(plan: Plan, executed: Executed) -> None:
+    for what in ("compulsory_bytes", "non_compulsory_bytes", "peak_use_bytes"):
+        claimed, counted = getattr(plan.claims, what), getattr(executed, what)
+        if claimed != counted:
+            raise VerificationError(f"the plan claims {what} = {claimed:,}, the run counts {counted:,}")
+
+
+def _check_operators(ordinary: Ordinary, executed: Executed) -> None:
+    """Whether each operator wrote, and the host holds in the end, what an ordinary run gives, bit for bit."""
+    graph = ordinary.kernels.graph
+    stored = {a: digest(data) for a, data in executed.outputs.items()}
+    for what, found in (("operator {} writes", executed.digests), ("the host copy that {} leaves holds", stored)):
+        for a, number in found.items():
+            if number != ordinary.digests[a]:
+                operator = graph.operators[graph.producer[a] or 0]
+                raise VerificationError(
+                    f"{what.format(repr(operator.name))} other bytes of {graph.tensors[a].name!r} than in an ordinary "
+                    "run: the plan overwrites something that is still needed"
+                )
+
+
+def _compare_with_whole(
+    network: Network, problem: Problem, ordinary: Ordinary, executed: Executed
+) -> Difference | None:
+    """Compare the outputs with the whole model; where those differ, say which operator's kernel is the first to."""
+    whole = dict(zip((v.name for v in network.program.whole.graph.output), network.whole(), strict=True))
+    if all(np.array_equal(executed.outputs[a], whole[name]) for name, a in network.returned(problem).items()):
+        return None
+    found = first_difference(network.program, network.constants, network.inputs, ordinary.kernels, ordinary.home)
+    if found is None:
+        raise VerificationError("the outputs differ from a run of the whole model, but no operator's result does")
+    return found

@@ -1,0 +1,141 @@
+"""ONNX Runtime behind one class: a small or large model, run on bytes that lie where the caller wants them."""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from cosma.errors import InputError
+
+Bytes = npt.NDArray[np.uint8]
+_NIBBLES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor as raw bytes: ONNX element type, shape, and a contiguous one-dimensional array of uint8."""
+
+    elem_type: int
+    shape: tuple[int, ...]
+    data: Bytes
+
+    @classmethod
+    def of(cls, array: npt.NDArray[Any]) -> "Value":
+        """The bytes of an array, shared where it is contiguous; elements of four bits are packed."""
+        elem_type = int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
+        if elem_type in _NIBBLES:
+            packed = onnx.numpy_helper.from_array(array).raw_data
+            return cls(elem_type, array.shape, np.frombuffer(packed, np.uint8))
+        return cls(elem_type, array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+    def array(self) -> npt.NDArray[Any]:
+        """The tensor as an array; shares the bytes. Element types of less than a byte stay packed bytes."""
+        dtype = dtype_of(self.elem_type)
+        if prod(self.shape) * dtype.itemsize != self.data.size:
+            return self.data
+        return self.data.view(dtype).reshape(self.shape)
+
+
+def dtype_of(elem_type: int) -> np.dtype[Any]:
+    """The numpy type of an ONNX element type (ml_dtypes for what numpy lacks)."""
+    return onnx.helper.tensor_dtype_to_np_dtype(elem_type)
+
+
+def require_onnxruntime() -> Any:
+    """The module. Raises InputError where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError("running a plan takes ONNX Runtime; pip install 'cosma-compiler[run]'") from None
+    return onnxruntime
+
+
+class Session:
+    """A model ready to run. One thread, no optimisation, no repacked weights: equal calls give equal bits."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        ort = require_onnxruntime()
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # Memory goes back as soon as it is free; weights that change places must not be kept in a private form.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.log_severity_level = 4
+        try:
+            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise InputError(f"ONNX Runtime {ort.__version__} cannot load {_subject(model)}: {_line(error)}") from None
+        self._subject = _subject(model)
+        self.inputs = tuple(v.name for v in model.graph.input)
+        self.outputs = tuple(v.name for v in model.graph.output)
+
+    def run_into(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
+        """Run on `inputs` where they lie and write the outputs where `outputs` say.
+
+        Addresses that do not suit their element type go by way of an aligned copy.
+        """
+        binding = self._session.io_binding()
+        held = [_aligned(value) for value in inputs]
+        for name, value in zip(self.inputs, held, strict=True):
+            _bind(binding.bind_input, name, value)
+        targets = [_aligned(value) for value in outputs]
+        for name, value in zip(self.outputs, targets, strict=True):
+            _bind(binding.bind_output, name, value)
+        self._call(binding)
+        for value, target in zip(outputs, targets, strict=True):
+            if value is not target:
+                value.data[:] = target.data
+
+    def run(self, inputs: Mapping[str, Value]) -> list[Value]:
+        """Run and return the outputs in memory of their own."""
+        binding = self._session.io_binding()
+        for name in self.inputs:
+            _bind(binding.bind_input, name, inputs[name])
+        for name in self.outputs:
+            binding.bind_output(name)
+        self._call(binding)
+        found = []
+        for value in binding.get_outputs():
+            shape, elem_type = tuple(value.shape()), value.element_type()
+            data = np.empty(_byte_size(elem_type, shape), np.uint8)
+            ctypes.memmove(data.ctypes.data, value.data_ptr(), data.size)
+            found.append(Value(elem_type, shape, data))
+        return found
+
+    def _call(self, binding: Any) -> None:
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise InputError(f"ONNX Runtime cannot run {self._subject}: {_line(error)}") from None
+
+
+def _byte_size(elem_type: int, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor; elements of four bits are packed."""
+    if elem_type in _NIBBLES:
+        return -(-prod(shape) // 2)
+    return prod(shape) * dtype_of(elem_type).itemsize
+
+
+def _bind(bind: Any, name: str, value: Value) -> None:
+    bind(name, "cpu", 0, value.elem_type, list(value.shape), value.data.ctypes.data)
+
+
+def _aligned(value: Value) -> Value:
+    """The value itself if its address suits its element type, otherwise a copy that does."""
+    if value.data.ctypes.data % max(1, dtype_of(value.elem_type).itemsize) == 0:
+        return value
+    return Value(value.elem_type, value.shape, value.data.copy())
+
+
+def _subject(model: onnx.ModelProto) -> str:
+    return f"{model.graph.name!r}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,134 @@
+"""Run plans on real tensors and store what came of it: one row a case, versions in every row; resumes.
+
+python results/runs.py networks   every network, budget and solver, bit for bit: results/runs.csv
+python results/runs.py mutations  plans changed in one place, verifier against oracle and machine: results/mutations.csv
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from cosma import __version__
+from cosma.compare import at_budgets
+from cosma.compile import Prepared, Settings, prepare, solve
+from cosma.errors import CosmaError
+from cosma.execute.run import Network, execute
+from cosma.hardware import Hardware
+from cosma.rows import Row, RowFile
+from cosma.solvers.base import Deadline, Options
+from cosma.solvers.registry import SOLVERS
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # the mutations are the tests' own
+
+from tests.mutations import KINDS, mutants, tally  # noqa: E402
+
+LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
+NETWORKS = sorted((HERE.parent / "models").glob("*.onnx")) + sorted(LIGHT.glob("*.onnx"))
+LIMIT_S = 5.0  # a plan is wanted here, not a proof
+VERSIONS = {"cosma": __version__, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
+
+RUN_COLUMNS = (
+    "model", "setting", "budget", "solver", "capacity_bytes", "status", "steps", "loads", "stores", "compulsory_bytes",
+    "non_compulsory_bytes", "outputs", "bit_exact", "seconds", *VERSIONS,
+)  # fmt: skip
+MUTATION_COLUMNS = (
+    "model", "setting", "capacity", "alignment_bytes", "kind", "possible", "tried", "accepted", "bit_exact", "rejected",
+    "went_wrong", *VERSIONS,
+)  # fmt: skip
+# Network -> every how manieth mutant is tried.
+MUTATED = {
+    "tiny_branches": 1,
+    "tiny_chain": 1,
+    "light_squeezenet": 4,
+    "lraspp_mobilenet_v3_large": 8,
+    "densenet121": 16,
+}
+
+
+def networks() -> None:
+    """Every solver's plan for every network at M_R and M_H; what has no plan is a row that says so."""
+    file = RowFile(HERE / "runs.csv", RUN_COLUMNS)
+    done = {tuple(str(row[c]) for c in RUN_COLUMNS[:4]) for row in file.rows}
+    for path in NETWORKS:
+        network = None
+        for setting in ("activations", "parameters"):
+            prepared = prepare(path, Hardware("any", 2**62), Settings(None, "pointwise", setting == "parameters"))
+            # One solver for parameters: what they add lies in the machine, not in the solvers.
+            solvers = SOLVERS if setting == "activations" else ("auto",)
+            todo = [(b, s) for b in ("M_R", "M_H") for s in solvers if (path.stem, setting, b, s) not in done]
+            for budget in dict.fromkeys(b for b, _ in todo):
+                _, at = next(at_budgets(prepared, [budget], Deadline.after(60)))
+                for solver in (s for b, s in todo if b == budget):
+                    network = network or Network.read(path, {})
+                    row = {"model": path.stem, "setting": setting, "budget": budget, "solver": solver}
+                    file.append(_run(row, at, solver, network))
+
+
+def _run(row: Row, prepared: Prepared, solver: str, network: Network) -> Row:
+    problem = prepared.problem
+    row = dict.fromkeys(RUN_COLUMNS) | row | {"capacity_bytes": problem.capacity_bytes, **VERSIONS}
+    options = Options(solver, LIMIT_S, memory_limit_bytes=2 * 2**30)
+    try:
+        result = solve(prepared, Hardware("any", problem.capacity_bytes), options)
+    except CosmaError as error:
+        return row | {"status": f"no plan: {' '.join(str(error).split())[:100]}"}
+    if result.plan is None:
+        return row | {"status": "infeasible"}
+    e = execute(result.plan, problem, network)
+    row |= {
+        "status": result.status, "steps": e.steps, "loads": e.loads, "stores": e.stores, "outputs": len(e.outputs),
+        "compulsory_bytes": e.compulsory_bytes, "non_compulsory_bytes": e.non_compulsory_bytes,
+        "bit_exact": e.difference is None, "seconds": round(e.seconds, 3),
+    }  # fmt: skip
+    print(*(row[c] for c in ("model", "setting", "budget", "solver", "status", "bit_exact", "seconds")), flush=True)
+    return row
+
+
+def mutations() -> None:
+    """Counts by network, setting, capacity, alignment and kind of mutation."""
+    file = RowFile(HERE / "mutations.csv", MUTATION_COLUMNS)
+    done = {(r["model"], r["setting"], r["capacity"], str(r["alignment_bytes"])) for r in file.rows}
+    for name, every in MUTATED.items():
+        path = next(p for p in NETWORKS if p.stem == name)
+        network = Network.read(path, {})
+        for setting, capacity, alignment in _cases():
+            if (name, setting, capacity, str(alignment)) in done:
+                continue
+            hardware = Hardware("any", 2**62, alignment_bytes=alignment)
+            prepared = prepare(path, hardware, Settings(None, "pointwise", setting == "parameters"))
+            problem = prepared.problem
+            peak = problem.peak_bytes(range(len(problem.graph.operators)))
+            problem = problem.with_capacity(problem.working_set_bytes if capacity == "M_R" else peak)
+            options = Options(time_limit_s=60)
+            result = solve(replace(prepared, problem=problem), replace(hardware, capacity_bytes=peak), options)
+            assert result.plan is not None
+            possible = Counter(m.kind for m in mutants(result.plan, problem))
+            found = tally(result.plan, problem, network, every)
+            print(name, setting, capacity, alignment, dict(found), flush=True)
+            for kind in KINDS:
+                counts = {verdict: found[kind, verdict] for verdict in ("accepted", "rejected", "harmless")}
+                file.append({
+                    "model": name, "setting": setting, "capacity": capacity, "alignment_bytes": alignment, "kind": kind,
+                    "possible": possible[kind], "tried": sum(counts.values()), "accepted": counts["accepted"],
+                    # `tally` raises where an accepted plan is not bit-exact or a reason is not the oracle's.
+                    "bit_exact": counts["accepted"], "rejected": counts["rejected"] + counts["harmless"],
+                    "went_wrong": counts["rejected"], **VERSIONS,
+                })  # fmt: skip
+
+
+def _cases() -> Iterator[tuple[str, str, int]]:
+    for setting in ("activations", "parameters"):
+        for capacity in ("M_R", "peak"):
+            for alignment in (1, 64):
+                yield setting, capacity, alignment
+
+
+if __name__ == "__main__":
+    for command in sys.argv[1:] or ["networks", "mutations"]:
+        {"networks": networks, "mutations": mutations}[command]()
