@@ -11,8 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from cosma.compare import at_budgets
-from cosma.compile import Prepared, Settings, prepare, solve
+from cosma.compile import Prepared
 from cosma.errors import InputError, VerificationError
 from cosma.execute.constants import read_constants
 from cosma.execute.machine import POISON, Machine
@@ -21,33 +20,16 @@ from cosma.execute.run import Network, execute, run
 from cosma.execute.runtime import Value
 from cosma.execute.trace import to_json
 from cosma.frontend.program import read_program
-from cosma.hardware import Hardware
 from cosma.plan import Plan
 from cosma.report.text import execution_rows
-from cosma.solvers.base import Deadline, Options
 from cosma.solvers.registry import SOLVERS
 from tests.conftest import MODELS, model, node, save, spawn, value
 from tests.mutations import KINDS, tally
+from tests.planned import compiled, network_of, weight
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 NETWORKS = sorted(MODELS.glob("*.onnx")) + sorted(LIGHT.glob("light_*.onnx"))
 QUICK = ["tiny_branches", "tiny_chain", "lraspp_mobilenet_v3_large", "densenet121", "transformer", "light_shufflenet"]
-
-
-def compiled(
-    path: Path, weights: bool = False, fusion: str = "pointwise", solver: str = "auto", budget: str = "M_R",
-    alignment: int = 1, limit_s: float = 20.0,
-) -> tuple[Plan | None, Prepared]:  # fmt: skip
-    hardware = Hardware("h", 2**40, alignment_bytes=alignment)
-    prepared = prepare(path, hardware, Settings(None, fusion, weights))
-    _, prepared = next(at_budgets(prepared, [budget], Deadline.after(60)))
-    hardware = replace(hardware, capacity_bytes=prepared.problem.capacity_bytes)
-    options = Options(solver, limit_s, memory_limit_bytes=2 * 2**30)
-    return solve(prepared, hardware, options).plan, prepared
-
-
-def network_of(path: Path) -> Network:
-    return Network.read(path, {})
 
 
 @pytest.mark.parametrize("weights", [False, True], ids=["activations", "parameters"])
@@ -242,10 +224,6 @@ def test_seeded_weights_keep_activations_in_range() -> None:
         assert np.array_equal(first, network_of(path).whole()[0].view(np.float32))
 
 
-def weight(name: str, array: np.ndarray):
-    return numpy_helper.from_array(array, name)
-
-
 def test_a_kernel_that_differs_in_the_whole_run_is_named(tmp_path: Path) -> None:
     # ONNX Runtime computes float16 in float32 and rounds between operators only where the graph is cut.
     random = np.random.default_rng(0)
@@ -386,170 +364,3 @@ def test_trace_has_tracks_and_a_counter(branches) -> None:
         for track in tracks:
             spans = [(r["ts"], r["ts"] + r["dur"]) for r in rows if r["ph"] == "X" and r["tid"] == track]
             assert all(end <= start + 0.01 for (_, end), (start, _) in pairwise(spans))
-
-
-# The command line.
-
-
-@pytest.fixture
-def planned(run, tmp_path: Path) -> tuple[Path, Path]:
-    target = tmp_path / "plan.json"
-    source = MODELS / "tiny_branches.onnx"
-    assert run("compile", source, "--scratchpad", "20KiB", "-o", target).code == 0
-    return target, source
-
-
-def test_run_command(run, planned, tmp_path: Path) -> None:
-    plan, source = planned
-    outcome = run("run", plan, source, "--scratchpad", "20KiB", "--trace", tmp_path / "trace.json")
-    assert outcome.code == 0, outcome.err
-    assert "as in an ordinary run" in outcome.out
-    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    report = run("run", plan, source, "--scratchpad", "20KiB", "--json", "--seed", 3).json
-    assert (report["bit_exact"], report["difference"], report["stripped_weights"]) == (True, None, 0)
-    assert report["outputs"] == {"joined": 1536, "sum": 1024}
-
-
-def test_wall_time_needs_a_trace(run, planned, tmp_path: Path) -> None:
-    flags = [*planned, "--scratchpad", "20KiB", "--wall-time"]
-    assert "add --trace FILE" in run("run", *flags).err
-    assert run("run", *flags, "--trace", tmp_path / "t.json").code == 0
-    assert "would overwrite" in run("run", *planned, "--scratchpad", "20KiB", "--trace", planned[0]).err
-    assert "use .json or .trace" in run("run", *planned, "--scratchpad", "20KiB", "--trace", tmp_path / "t.txt").err
-
-
-def test_compile_checks_at_once(run) -> None:
-    source = MODELS / "tiny_branches.onnx"
-    assert "bit-exact" in run("compile", source, "--scratchpad", "20KiB", "--check").out
-    assert run("compile", source, "--scratchpad", "20KiB", "--check", "--json").json["run"]["bit_exact"] is True
-    assert run("compile", source, "--scratchpad", "20KiB", "--json").json["run"] is None
-    outcome = run("compile", source, "--scratchpad", "20KiB", "--check", "--dtype", "int8")
-    assert outcome.code == 2
-    assert "compile without --dtype to run it" in outcome.err
-
-
-def test_overridden_sizes(run, tmp_path: Path) -> None:
-    source, plan = MODELS / "tiny_branches.onnx", tmp_path / "plan.json"
-    flags = ["--scratchpad", "20KiB"]
-    assert run("compile", source, *flags, "-o", plan, "--dtype", "int8").code == 0
-    outcome = run("run", plan, source, *flags)
-    assert outcome.code == 2
-    assert "made with --dtype int8, but the model computes 'input' in float32; compile without --dtype" in outcome.err
-    assert run("compile", source, *flags, "-o", plan, "--dtype", "float32").code == 0
-    assert run("run", plan, source, *flags).code == 0  # the override changes nothing here
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        ({}, ["'input'", "missing", "float32 of shape [1, 4, 16, 16]"]),
-        ({"image": np.zeros(3)}, ["no input 'image'", "'input'"]),
-        ({"input": np.zeros((1, 4, 16, 16))}, ["is float64", "not float32"]),
-        ({"input": np.zeros((4, 16, 16), np.float32)}, ["[4, 16, 16]", "[1, 4, 16, 16]"]),
-        ({"input": np.full((1, 4, 16, 16), np.nan, np.float32)}, ["'stem' (Relu) makes NaN", "give other --inputs"]),
-        ({"input": np.zeros((1, 4, 16, 16), np.float32), "x": np.zeros(1)}, ["no input 'x'"]),
-    ],
-    ids=["missing", "unknown", "type", "shape", "nan", "extra"],
-)
-def test_bad_inputs(run, planned, tmp_path: Path, arrays: dict[str, np.ndarray], words: list[str]) -> None:
-    np.savez(tmp_path / "inputs.npz", **arrays)
-    outcome = run("run", *planned, "--scratchpad", "20KiB", "--inputs", tmp_path / "inputs.npz")
-    assert outcome.code == 2
-    assert outcome.err.count("\n") == 1
-    for word in words:
-        assert word in outcome.err
-
-
-@pytest.mark.parametrize("content", [None, b"", b"PK no zip", b"text"])
-def test_bad_input_files(run, planned, tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "inputs.npz"
-    if content is not None:
-        path.write_bytes(content)
-    outcome = run("run", *planned, "--scratchpad", "20KiB", "--inputs", path)
-    assert outcome.code == 2
-    assert outcome.err.startswith("cosma: error: --inputs")
-
-
-def test_inputs_are_used(run, planned, tmp_path: Path) -> None:
-    np.savez(tmp_path / "inputs.npz", input=np.ones((1, 4, 16, 16), np.float32))
-    assert run("run", *planned, "--scratchpad", "20KiB", "--inputs", tmp_path / "inputs.npz").code == 0
-
-
-def test_weights_that_make_nan_are_named(tmp_path: Path) -> None:
-    nodes = [node("Mul", "x w", "a", "scale"), node("Sqrt", "a", "y", "root")]
-    proto = model(nodes, initializers=[weight("w", np.full(8, -1, np.float32))])
-    path = save(tmp_path, proto)
-    plan, prepared = compiled(path)
-    with pytest.raises(InputError, match=r"'root' \(Sqrt\) makes NaN .* in an ordinary run as well"):
-        run(plan, prepared, path)
-
-
-@pytest.mark.parametrize("op", ["RandomNormalLike", "Bernoulli"])
-def test_random_operators_are_refused(tmp_path: Path, op: str) -> None:
-    path = save(tmp_path, model([node("Sigmoid", "x", "a"), node(op, "a", "y", "dice")]))
-    plan, prepared = compiled(path)
-    with pytest.raises(InputError, match=r"'dice' .* draws random numbers"):
-        run(plan, prepared, path)
-
-
-def test_an_operator_that_onnxruntime_lacks_is_named(tmp_path: Path) -> None:
-    proto = model(
-        [node("Strange", "x", "y", "odd", domain="elsewhere")], imports=[onnx.helper.make_opsetid("elsewhere", 1)]
-    )
-    path = save(tmp_path, proto)
-    plan, prepared = compiled(path)
-    with pytest.raises(InputError, match=r"ONNX Runtime .* cannot load 'odd'"):
-        run(plan, prepared, path)
-
-
-def test_a_scratchpad_beyond_memory_is_refused(run, tmp_path: Path) -> None:
-    source, plan = MODELS / "tiny_chain.onnx", tmp_path / "plan.json"
-    assert run("compile", source, "--scratchpad", "1PiB", "-o", plan).code == 0
-    outcome = run("run", plan, source, "--scratchpad", "1PiB")
-    assert outcome.code == 2
-    assert "exceeds" in outcome.err
-    assert "compile for a --scratchpad of that size" in outcome.err
-
-
-def test_a_missing_package_says_how_to_get_it(run, planned, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    outcome = run("run", *planned, "--scratchpad", "20KiB")
-    assert outcome.code == 2
-    assert "pip install 'cosma-compiler[run]'" in outcome.err
-
-
-def test_an_invalid_plan_does_not_run(run, planned) -> None:
-    plan, source = planned
-    document = json.loads(plan.read_text())
-    document["residencies"][0][-2 if isinstance(document["residencies"][0], list) else "offset_bytes"] += 4
-    plan.write_text(json.dumps(document))
-    outcome = run("run", plan, source, "--scratchpad", "20KiB")
-    assert outcome.code == 4
-    assert "violates" in outcome.err
-
-
-def test_dynamic_dimensions_and_integer_inputs(tmp_path: Path) -> None:
-    table = weight("table", np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32))
-    proto = model(
-        [node("Gather", "table ids", "e", "embed"), node("Relu", "e", "y", "relu")],
-        [value("ids", ("n",), TensorProto.INT64)], [value("y", ("n", 8))], [table],
-    )  # fmt: skip
-    path = save(tmp_path, proto)
-    hardware = Hardware("h", 2**20)
-    prepared = prepare(path, hardware, Settings(None, "none", True, {"n": 7}))
-    plan = solve(prepared, hardware, Options()).plan
-    assert run(plan, prepared, path).outputs == (("y", 224),)
-
-
-def test_weights_in_missing_files_are_made_up(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    proto = model(
-        [node("MatMul", "x w", "y", "mm")], ["x"], [value("y", (1, 256))],
-        [weight("w", random.standard_normal((8, 256)).astype(np.float32))],
-    )  # fmt: skip
-    path = tmp_path / "model.onnx"
-    onnx.save(proto, path, save_as_external_data=True, location="data.bin", size_threshold=0)
-    plan, prepared = compiled(path, weights=True)
-    assert run(plan, prepared, path).stripped == 0
-    (tmp_path / "data.bin").unlink()
-    assert run(plan, prepared, path).stripped == 1
