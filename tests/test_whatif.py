@@ -22,7 +22,7 @@ from cosma.solvers import portfolio
 from cosma.solvers.base import Deadline, Options
 from cosma.staircase import Found, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
 from cosma.whatif import COLUMNS, KEY, Case, key_of
-from tests.conftest import MODELS
+from tests.conftest import MODELS, model, node, save, value
 from tests.strategies import random_problem
 
 TINY = MODELS / "tiny_branches.onnx"
@@ -137,6 +137,17 @@ def test_the_product_of_everything_given_more_than_once(run) -> None:
     assert slow["moved_bytes"] == fast["moved_bytes"] > 0
     assert slow["estimate_transfer_s"] == slow["moved_bytes"] / 1e9 == 2 * fast["estimate_transfer_s"]
     assert slow["estimate_overlapped_s"] <= slow["estimate_serial_s"]
+
+
+def test_symbolic_dimensions_are_swept(run, tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "a", "one"), node("Neg", "a", "y", "two")]
+    path = save(tmp_path, model(nodes, [value("x", ("n", "m"))], [value("y", ("n", "m"))]))
+    outcome = run("whatif", path, "--dim", "n=1,2,4", "--dim", "m=8,16", "--scratchpad", "4KiB", "--jobs", 1, "--json")
+    moved = {row["dims"]: row["moved_bytes"] for row in outcome.json}
+    assert moved == {f"m={m},n={n}": 2 * 4 * n * m for n in (1, 2, 4) for m in (8, 16)}
+    bad = run("whatif", path, "--dim", "n=1,x", "--dim", "m=8", "--scratchpad", "4KiB")
+    assert bad.code == 2
+    assert "--dim 'n=x' is not NAME=N" in bad.err
 
 
 def test_ranges_and_what_does_not_fit(run) -> None:

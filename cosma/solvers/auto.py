@@ -16,7 +16,8 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     best = outcome.best
     if best is None or best.cost_bytes == outcome.bound_bytes or any(len(modes) > 1 for modes in problem.modes):
         return outcome
-    better, how = divide.improve(best, outcome.bound_bytes, options, deadline)
+    # Its last step takes about as long as the first plan took.
+    better, how = divide.improve(best, outcome.bound_bytes, options, deadline, outcome.first_s or 0.0)
     if better.cost_bytes == best.cost_bytes:
         return outcome
     return replace(

@@ -63,6 +63,10 @@ class Deadline:
         """The moment when `fraction` of the time left will have passed."""
         return Deadline(time.monotonic() + self.remaining_s * fraction, self.started)
 
+    def less(self, seconds: float) -> "Deadline":
+        """The moment `seconds` before this one."""
+        return Deadline(self.at - seconds, self.started)
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since the clock was started."""

@@ -49,22 +49,26 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
         why = "operators have several modes; only the smallest was tried"
         return Outcome(best, 0, "trivial", (why,), first_s=first_s)
     floor, states = _bound(problem, best.timeline.order, deadline.share(0.3))
-    best, why = improve(best, floor, options, deadline)
+    best, why = improve(best, floor, options, deadline, first_s / 3)  # three orders took first_s
     name = "sub-DAG windows or forced residency" if floor else "trivial"
     return Outcome(best, min(floor, best.cost_bytes), name, (why,), states, first_s=first_s)
 
 
-def improve(best: Placed, floor: int, options: Options, deadline: Deadline) -> tuple[Placed, str]:
-    """A plan at least as good, by solving stretches of it again, and what was done. Stops at `floor` bytes."""
+def improve(best: Placed, floor: int, options: Options, deadline: Deadline, stitch_s: float) -> tuple[Placed, str]:
+    """A plan at least as good, by solving stretches of it again, and what was done. Stops at `floor` bytes.
+
+    stitch_s: about how long the replacement of the whole order takes, which is kept for the end.
+    """
+    work = deadline.less(stitch_s)
     how = options.inner or "search"
     known: _Known = {}
     count = len(best.timeline.order)
-    with _solver(how, options, deadline) as run:
+    with _solver(how, options, work) as run:
         for size in _SIZES[how]:
-            best = _round(best, _narrow_parts(best, size), known, run, deadline)
-            while best.cost_bytes > floor and not deadline.passed:
+            best = _round(best, _narrow_parts(best, size), known, run, work, deadline)
+            while best.cost_bytes > floor and not work.passed:
                 before = best.cost_bytes, len(known)
-                best = _round(best, _worst_windows(best, size), known, run, deadline)
+                best = _round(best, _worst_windows(best, size), known, run, work, deadline)
                 if before == (best.cost_bytes, len(known)):
                     break  # every window of this size has been tried
             if size >= count:
@@ -76,12 +80,16 @@ def improve(best: Placed, floor: int, options: Options, deadline: Deadline) -> t
 
 
 def _round(
-    best: Placed, stretches: Iterable[tuple[int, int]], known: _Known, run: _Solve, deadline: Deadline
+    best: Placed, stretches: Iterable[tuple[int, int]], known: _Known, run: _Solve, work: Deadline, deadline: Deadline
 ) -> Placed:
-    """Solve disjoint stretches of a plan that cost something, each kind once, and stitch."""
+    """Until `work` solve disjoint stretches of a plan that cost something, each kind once; stitch until `deadline`."""
     ledger = Ledger.of(best)
-    parts = [stretch(ledger, start, end) for start, end in stretches if ledger.paid(start, end)]
-    keys = [(whole(part.problem).key, part.cost_bytes) for part in parts]
+    parts: list[Stretch] = []
+    keys: list[tuple[object, int]] = []
+    for start, end in stretches:
+        if ledger.paid(start, end) and not work.passed:
+            parts.append(stretch(ledger, start, end))
+            keys.append((whole(parts[-1].problem).key, parts[-1].cost_bytes))
     new = {key: part for key, part in zip(keys, parts, strict=True) if key not in known}
     known.update(zip(new, run(list(new.values())), strict=True))
     order = list(best.timeline.order)
