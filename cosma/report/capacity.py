@@ -120,10 +120,11 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
 
 
 def curved(rows: Sequence[Row]) -> list[Row]:
-    """The rows of curves: of the same hardware, at enough capacities."""
+    """The rows of curves: of the same hardware, at enough capacities, not all of the same traffic."""
     points = {(_curve_of(r), r["hardware"], r["capacity_bytes"]) for r in rows if r["non_compulsory_bytes"] is not None}
     counts = Counter((curve, hardware) for curve, hardware, _ in points)
-    return [row for row in rows if counts[_curve_of(row), row["hardware"]] >= _CURVE]
+    flat = {key for key, found in series(rows).items() if len(corners(found)) < 2}
+    return [r for r in rows if counts[_curve_of(r), r["hardware"]] >= _CURVE and _curve_of(r) not in flat]
 
 
 def draw_curves(rows: Sequence[Row], form: str) -> bytes:
@@ -151,23 +152,25 @@ def draw_model(curve: Any, worth: Any, curves: Mapping[tuple[Any, ...], Sequence
     low = min(c[0].capacity_bytes for c in found.values())
     high = max(c[-1].capacity_bytes for c in found.values())
     margin = max(1, high - low) * 0.08
-    unit, name = next((u, n) for u, n in ((2**20, "MiB"), (2**10, "KiB"), (1, "B")) if high >= 4 * u or u == 1)
+    unit, name = _unit(high)
+    high_cost = max(c[0].cost_bytes for c in found.values())
+    up, up_name = _unit(high_cost)
     for k, (key, line) in enumerate(found.items()):
         at = [step.capacity_bytes / unit for step in line] + [(high + margin) / unit]
-        cost = [step.cost_bytes / 2**20 for step in line]
-        bound = [step.bound_bytes / 2**20 for step in line]
+        cost = [step.cost_bytes / up for step in line]
+        bound = [step.bound_bytes / up for step in line]
         label = names[key].partition(", ")[2] or "least non-compulsory traffic"
         curve.step(at, [*cost, cost[-1]], where="post", color=f"C{k}", label=label)
         curve.fill_between(at, [*bound, bound[-1]], [*cost, cost[-1]], step="post", color=f"C{k}", alpha=0.25)
         bend = knee(line)
         if bend is not None:
-            curve.plot(bend.capacity_bytes / unit, bend.cost_bytes / 2**20, "o", color=f"C{k}", label="knee")
+            curve.plot(bend.capacity_bytes / unit, bend.cost_bytes / up, "o", color=f"C{k}", label="knee")
         rates = worth_of_next_kib(line)
         worth.step(at[: len(rates) + 1] if rates else [], [*rates, *rates[-1:]], where="post", color=f"C{k}")
     _mark_chips(curve, low, high, margin, unit)
     curve.set_xlim((low - margin) / unit, (high + margin) / unit)
-    curve.set_ylim(bottom=0)
-    curve.set_ylabel("non-compulsory MiB", fontsize=9)
+    curve.set_ylim(0, 1.2 * high_cost / up)  # room for the legend
+    curve.set_ylabel(f"non-compulsory {up_name}", fontsize=9)
     worth.set_ylabel("bytes saved\nper KiB more", fontsize=8)
     worth.set_xlabel(f"scratchpad ({name})", fontsize=9)
     worth.set_ylim(bottom=0)
@@ -179,15 +182,22 @@ def draw_model(curve: Any, worth: Any, curves: Mapping[tuple[Any, ...], Sequence
     curve.legend(frameon=False, fontsize=8, loc="upper right")
 
 
+def _unit(largest: int) -> tuple[int, str]:
+    return next((u, n) for u, n in ((2**20, "MiB"), (2**10, "KiB"), (1, "B")) if largest >= 4 * u or u == 1)
+
+
 def _mark_chips(axes: Any, low: int, high: int, margin: float, unit: int) -> None:
     """Real scratchpads: lines where they lie on the curve, lists of those before and after it."""
     chips = sorted((load_hardware(name).capacity_bytes, name) for name in spec_names())
-    inside = [(c, name) for c, name in chips if low - margin <= c <= high + margin]
-    for capacity, name in inside:
+    inside: dict[int, list[str]] = {}
+    for capacity, name in chips:
+        if low - margin <= capacity <= high + margin:
+            inside.setdefault(capacity, []).append(name)
+    for capacity, names in inside.items():
         axes.axvline(capacity / unit, color="0.6", linewidth=0.8, linestyle=":")
         axes.annotate(
-            name, (capacity / unit, 0.98), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="top",
-            fontsize=7, color="0.35",
+            ", ".join(names), (capacity / unit, 0.98), xycoords=("data", "axes fraction"), rotation=90, ha="right",
+            va="top", fontsize=7, color="0.35",
         )  # fmt: skip
     before = [name for c, name in chips if c < low - margin]
     after = [name for c, name in chips if c > high + margin]
