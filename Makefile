@@ -39,9 +39,9 @@ paper: $(READY)  ## run what is missing of the paper's evaluation, rewrite resul
 	$(BIN)/python results/paper.py
 
 sweep: $(READY)  ## every model on every spec and the staircase of each, into results/whatif/
-	@mkdir -p results/whatif
-	$(BIN)/cosma whatif models/*.onnx --dtype int8 --fusion pointwise --scratchpad auto -o results/whatif/staircases.csv
-	$(BIN)/cosma whatif models/*.onnx --hw all --dtype int8 --dtype float16 --dtype float32 -o results/whatif/rows.csv
+	@mkdir -p results/whatif && rm -f results/whatif/*.csv
+	$(BIN)/cosma whatif models/*.onnx --no-cache --dtype int8 --fusion pointwise --scratchpad auto -o results/whatif/staircases.csv
+	$(BIN)/cosma whatif models/*.onnx --no-cache --hw all --dtype int8 --dtype float16 --dtype float32 -o results/whatif/rows.csv
 	$(BIN)/cosma report results/whatif/rows.csv -o results/whatif/report.html
 	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.html
 	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.png

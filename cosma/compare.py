@@ -18,6 +18,7 @@ from cosma.hardware import Hardware
 from cosma.rows import Row
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.orders import smallest_peak_bytes
+from cosma.solvers.stoppable import kill
 from cosma.units import parse_bytes
 
 COLUMNS = (
@@ -126,7 +127,7 @@ def _watch(run: Run, stop: Event) -> Row:
             status = "out of memory"
         elif time.monotonic() - begin > limit_s:
             status = "out of time"
-    _kill(process.pid)
+    kill(process.pid or 0)
     process.join()
     ours.close()
     if row is None:
@@ -160,15 +161,6 @@ def _memory(pid: int | None) -> int:
     except psutil.Error:
         pass
     return total
-
-
-def _kill(pid: int | None) -> None:
-    try:
-        process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
-            one.kill()
-    except psutil.Error:
-        pass
 
 
 def _child(run: Run, out: Connection) -> None:

@@ -2,10 +2,6 @@
 
 import importlib
 import multiprocessing
-import os
-import signal
-import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -14,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cosma.errors import InputError
-
-_LOOK_S = 1.0  # between two looks at whether the parent lives
+from cosma.solvers.stoppable import kill, prepare_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +44,14 @@ class Crew:
         """Wait until something is finished; tickets with results or Failed. Empty when nothing is left."""
         found: list[tuple[Hashable, Any]] = []
         while not found:
-            self._fill()
+            if not self._fill():
+                found += self._recover([])  # a worker died while nobody looked
+                continue
             if not self._running:
                 break
             done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            if any(future.cancelled() for future in done):
+                raise InputError("the workers are gone, e.g. with their scheduler; run again to go on")
             broken = any(isinstance(future.exception(), BrokenExecutor) for future in done)
             for future in list(self._running) if broken else done:
                 error = future.exception() if future.done() else BrokenExecutor()
@@ -63,15 +62,20 @@ class Crew:
                 found += self._recover(list(self._running.values()))
         return found
 
-    def _fill(self) -> None:
-        """Start what may run: suspects one at a time and nothing beside them."""
+    def _fill(self) -> bool:
+        """Start what may run: suspects one at a time and nothing beside them. False where nothing can be started."""
         if self._executor is None:
             self._executor = self.start()
         self._alone = bool(self._suspects) or (self._alone and bool(self._running))
         queue, width = (self._suspects, 1) if self._alone else (self._waiting, self.width)
         while queue and len(self._running) < width:
-            ticket, (call, *arguments) = task = queue.popleft()
-            self._running[self._executor.submit(call, *arguments)] = (ticket, task[1])
+            _, (call, *arguments) = queue[0]
+            try:
+                future = self._executor.submit(call, *arguments)
+            except BrokenExecutor:
+                return bool(self._running)  # what runs will say so
+            self._running[future] = queue.popleft()
+        return True
 
     def _recover(self, lost: list[tuple[Hashable, tuple[Any, ...]]]) -> list[tuple[Hashable, Any]]:
         """A worker died, and with it the executor: have what it ran tried again, alone."""
@@ -93,7 +97,7 @@ class Crew:
             future.cancel()
         executor.shutdown(wait=False)
         for process in processes:
-            process.kill()
+            kill(process.pid)
 
 
 def _explain(error: BaseException) -> Failed:
@@ -104,24 +108,11 @@ def _explain(error: BaseException) -> Failed:
 def processes(jobs: int) -> Iterator[Crew]:
     """Processes of this machine, started when the first task comes."""
     context = multiprocessing.get_context("spawn")
-    crew = Crew(lambda: ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker), jobs)
+    crew = Crew(lambda: ProcessPoolExecutor(jobs, mp_context=context, initializer=prepare_worker), jobs)
     try:
         yield crew
     finally:
         crew.close()
-
-
-def _prepare_worker() -> None:
-    """Leave interrupts to the parent, and end when it has ended, however it did."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cosma.plan import Plan
 
+_SETTING = ("hardware", "capacity_bytes", "alignment_bytes", "solver")
 _FACTS = ("compulsory_bytes", "non_compulsory_bytes", "bound_bytes", "peak_use_bytes", "status")
 
 
@@ -24,8 +25,8 @@ class Difference:
     """facts: what differs of the claims and the setting. traffic: bytes by tensor, largest change first.
 
     moved_operators: those that do not keep their place relative to the others, at least. first_change: the first step
-    at which the orders differ, None if they do not. evictions_before, _after: returns from host memory by tensor where
-    these differ. replaced: tensors resident at the same steps as before, at another address.
+    at which the orders differ, None if they do not. evictions: returns from host memory by tensor where these differ.
+    retimed: tensors that come or go with other operators. replaced: those that do not, and lie at another address.
     """
 
     same_problem: bool
@@ -34,12 +35,14 @@ class Difference:
     moved_operators: tuple[str, ...]
     first_change: int | None
     evictions: tuple[Change, ...]
+    retimed: tuple[str, ...]
     replaced: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
         """Whether the plans do the same at the same addresses."""
-        return not (self.facts or self.traffic or self.moved_operators or self.evictions or self.replaced)
+        same_moves = not (self.traffic or self.evictions or self.retimed or self.replaced)
+        return self.same_problem and same_moves and not self.facts and self.first_change is None
 
 
 def diff(before: Plan, after: Plan) -> Difference:
@@ -49,6 +52,7 @@ def diff(before: Plan, after: Plan) -> Difference:
     steps = [t for t, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]]
     if not steps and len(first) != len(second):
         steps = [min(len(first), len(second))]
+    retimed, replaced = _stays(before, after)
     return Difference(
         same_problem=before.source.fingerprint == after.source.fingerprint,
         facts=tuple(_facts(before, after)),
@@ -56,12 +60,13 @@ def diff(before: Plan, after: Plan) -> Difference:
         moved_operators=_moved(first, second),
         first_change=steps[0] if steps else None,
         evictions=_changes(_returns(before), _returns(after)),
-        replaced=_replaced(before, after),
+        retimed=retimed,
+        replaced=replaced,
     )
 
 
 def _facts(before: Plan, after: Plan) -> Iterable[Change]:
-    pairs = [(name, getattr(before, name), getattr(after, name)) for name in ("hardware", "capacity_bytes", "solver")]
+    pairs = [(name, getattr(before, name), getattr(after, name)) for name in _SETTING]
     pairs += [(name, getattr(before.claims, name), getattr(after.claims, name)) for name in _FACTS]
     return (Change(*pair) for pair in pairs if pair[1] != pair[2])
 
@@ -101,17 +106,18 @@ def _moved(first: list[str], second: list[str]) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys((*first, *second)) if name not in kept)
 
 
-def _replaced(before: Plan, after: Plan) -> tuple[str, ...]:
-    """Tensors with the same residencies in time and others in space."""
-    found: list[dict[str, list[tuple[int, int, int]]]] = []
-    for plan in (before, after):
-        rows: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-        for r in sorted(plan.residencies, key=lambda r: r.start):
-            rows[r.tensor].append((r.start, r.end, r.offset_bytes))
-        found.append(rows)
-    first, second = found
-    return tuple(
-        name
-        for name, rows in first.items()
-        if rows != second.get(name) and [r[:2] for r in rows] == [r[:2] for r in second.get(name, [])]
-    )
+def _residencies(plan: Plan) -> dict[str, list[tuple[str, str, int]]]:
+    """For each tensor its residencies in time: the operators with which each begins and ends, and where it lies."""
+    found: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for r in sorted(plan.residencies, key=lambda r: r.start):
+        begin, end = (plan.order[min(t, len(plan.order) - 1)].operator for t in (r.start, r.end - 1))
+        found[r.tensor].append((begin, end, r.offset_bytes))
+    return found
+
+
+def _stays(before: Plan, after: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tensors that are resident between other operators, and tensors that only lie elsewhere."""
+    first, second = _residencies(before), _residencies(after)
+    changed = [name for name in first if name in second and first[name] != second[name]]
+    retimed = {name for name in changed if [r[:2] for r in first[name]] != [r[:2] for r in second[name]]}
+    return tuple(n for n in changed if n in retimed), tuple(n for n in changed if n not in retimed)

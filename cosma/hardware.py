@@ -212,6 +212,8 @@ def _number(figure: Figure | None, dimension: str, what: str) -> float | None:
     value: Fraction = parse_quantity(str(figure.value), dimension, what)
     if value == 0:
         raise InputError(f"{what}: {figure.value!r} is zero; leave the key out if the figure is unknown")
+    if not 10**-300 < value < 10**300:
+        raise InputError(f"{what}: {figure.value!r} is no figure of a machine; correct it")
     return float(value)
 
 

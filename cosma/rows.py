@@ -37,13 +37,16 @@ class RowFile:
         row = {column: row[column] for column in self.columns}
         if self.path.suffix == ".csv":
             new = not self.path.exists() or not self.path.stat().st_size
-            text = (_csv_line(self.columns) if new else "") + _csv_line([_cell(v) for v in row.values()])
+            text = to_csv([row], self.columns, header=new)
         else:
             text = json.dumps(row) + "\n"
-        with self.path.open("a") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, UnicodeEncodeError) as error:
+            raise InputError(f"cannot write {self.path}: {error}; choose another place or rename the model") from None
         self.rows.append(row)
 
 
@@ -58,14 +61,23 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     is_csv = path.suffix == ".csv"
     ours = text.startswith("{") if not is_csv else whole.startswith(header) or header.startswith(text)
     rows = (_parse_csv(whole) if is_csv else _parse_json(whole)) if ours or not text else None
-    if rows is None or any(set(row) != set(columns) for row in rows):
+    plain = (str, int, float, type(None))
+    if rows is None or any(
+        set(row) != set(columns) or not all(isinstance(v, plain) for v in row.values()) for row in rows
+    ):
         raise InputError(f"{path}: holds other rows than this command writes; give it another file")
     return rows
 
 
+def to_csv(rows: Sequence[Row], columns: Sequence[str], header: bool = True) -> str:
+    """Rows as `read_rows` reads them."""
+    lines = [_csv_line([_cell(row[c]) for c in columns]) for row in rows]
+    return "".join([_csv_line(columns), *lines] if header else lines)
+
+
 def _cell(value: Any) -> Any:
-    """CSV knows text only: None is an empty cell, text itself unless it reads as something else, the rest JSON."""
-    if value is None:
+    """CSV knows text only: None and "" are empty cells, text itself unless it reads as another value, the rest JSON."""
+    if value is None or value == "":
         return ""
     return value if isinstance(value, str) and read_value(value) == value else json.dumps(value)
 

@@ -78,8 +78,10 @@ def _between(known: dict[int, Found], asked: set[int], reached: set[int], grid: 
         below, middle = high - grid, (low + high) // 2 // grid * grid
         if best.cost_bytes <= known[high].cost_bytes or below <= low or any(low < c < high for c in reached - asked):
             continue
-        bound = max(found.bound_bytes for capacity, found in known.items() if capacity >= high)
-        probes.append(Probe(below if high in reached else middle, best.order, bound))
+        wanted = [c for c in ((below,) if high in reached else ()) + (middle,) if c not in asked]
+        if wanted:  # else there was no answer
+            bound = max(found.bound_bytes for capacity, found in known.items() if capacity >= high)
+            probes.append(Probe(wanted[0], best.order, bound))
     return probes
 
 

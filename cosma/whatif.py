@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cosma
-from cosma.cache import Cache, digest
+from cosma.cache import Cache, code, digest
 from cosma.compile import Prepared, solve
 from cosma.crew import Crew, Failed
 from cosma.errors import CosmaError
@@ -20,8 +20,8 @@ from cosma.solvers.base import Options
 from cosma.staircase import Found, Probe, Search, staircase
 
 KEY = (
-    "model", "dims", "dtype", "fusion", "weights", "hardware", "instead", "alignment_bytes", "capacity_bytes", "solver",
-    "time_limit_s", "state_limit", "memory_limit_bytes", "problem", "version",
+    "model", "dims", "dtype", "fusion", "weights", "hardware", "instead", "spec", "alignment_bytes", "capacity_bytes",
+    "solver", "time_limit_s", "state_limit", "memory_limit_bytes", "problem", "version",
 )  # fmt: skip
 FACTS = (
     "working_set_bytes", "status", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes", "gap", "moved_bytes",
@@ -61,7 +61,7 @@ class Case:
         return row | {
             "model": source.model, "dims": ",".join(f"{k}={v}" for k, v in source.dims.items()), "dtype": source.dtype,
             "fusion": source.fusion, "weights": source.weights, "hardware": self.hardware.name,
-            "instead": self.instead, "alignment_bytes": problem.alignment_bytes,
+            "instead": self.instead, "spec": _figures(self.hardware), "alignment_bytes": problem.alignment_bytes,
             "capacity_bytes": probe.capacity_bytes, "solver": self.options.solver,
             "time_limit_s": self.options.time_limit_s, "state_limit": self.options.state_limit,
             "memory_limit_bytes": self.options.memory_limit_bytes, "problem": source.fingerprint[7:19],
@@ -73,23 +73,30 @@ class Case:
         }  # fmt: skip
 
 
+def _figures(hardware: Hardware) -> str:
+    """A digest of what estimates are made from: a spec may be edited and keep its name."""
+    h = hardware
+    return digest([h.dram_bytes_per_s, h.dram_pj_per_byte, h.macs_per_s, h.instances])[:12]
+
+
 def key_of(row: Row) -> tuple[Any, ...]:
     """Equal for rows that answer the same question."""
     return tuple(row[column] or None for column in KEY)  # "" and None are one in a CSV
 
 
+def _without_plan(status: str, why: str) -> Answer:
+    columns = ("non_compulsory_bytes", "bound_bytes", "peak_use_bytes", "loads", "stores")
+    return {**dict.fromkeys(columns), "order": [], "status": status, "why": why}
+
+
 def answer(prepared: Prepared, hardware: Hardware, options: Options) -> Answer:
     """Solve, in a worker; the plan has passed the verifier, and what goes wrong is an answer as well."""
-    blank = dict.fromkeys(("non_compulsory_bytes", "bound_bytes", "peak_use_bytes", "loads", "stores", "order"))
     try:
         result = solve(prepared, hardware, options)
     except CosmaError as error:
-        return blank | {"status": "error", "why": " ".join(str(error).split())}
+        return _without_plan("error", " ".join(str(error).split()))
     if result.plan is None:
-        why = "; ".join(result.why)
-        if result.shortage is not None:
-            why = f"operator {result.shortage.operator} needs {result.shortage.needed_bytes} B"
-        return blank | {"status": result.status, "why": why}
+        return _without_plan(result.status, "; ".join(result.why))
     index = {v.name: i for i, v in enumerate(prepared.problem.graph.operators)}
     kinds = [move.kind for move in result.plan.moves]
     return {
@@ -115,9 +122,13 @@ def run(
 ) -> Iterator[tuple[Row, bool]]:
     """The rows of all cases as they finish, each with whether it is new; rows that are `there` count as answers.
 
-    Which probes are asked does not depend on the crew, so neither do the rows, but for their order.
+    Rows of what went wrong do not count: it is tried again.
+
+    Which probes are asked does not depend on the crew, so neither do the rows, but for their order. (Rows that are
+    there have no schedule to start from; where optima are not proved, going on may find other plans.)
     """
-    driver = _Driver(crew, cache, {key_of(row): row for row in there})
+    usable = [row for row in there if row["status"] not in ("error", "crashed")]
+    driver = _Driver(crew, cache, {key_of(row): row for row in usable})
     for case in cases:
         yield from driver.advance(_Progress(case, case.rounds()), None)
     while finished := crew.finished():
@@ -155,23 +166,22 @@ class _Driver:
     def take(self, key: str, found: Answer | Failed) -> Iterator[tuple[Row, bool]]:
         """An answer has come, or will not."""
         if isinstance(found, Failed):
-            blank = dict.fromkeys(("non_compulsory_bytes", "bound_bytes", "peak_use_bytes", "loads", "stores", "order"))
-            found = blank | {"status": "crashed", "why": found.why}
-        elif self._cache is not None and found["status"] != "error":
+            found = _without_plan("crashed", found.why)
+        elif self._cache is not None and found["status"] == "optimal":  # anything else may get better
             self._cache.put(key, found)
         for progress, i in self._asking.pop(key):
             yield from self._settle(progress, i, found)
 
     def _known(self, case: Case, probe: Probe) -> tuple[Answer | None, str]:
         """What is known already, and the key of the question."""
+        shortage = case.prepared.problem.with_capacity(probe.capacity_bytes).shortage()
+        if shortage is not None:
+            return _without_plan("infeasible", f"operator {shortage.operator} needs {shortage.needed_bytes} B"), ""
         key = _key(case, probe)
         cached = None if self._cache is None else self._cache.get(key)
         if cached is not None:
             return cached, key
-        blank = {"status": "", "why": "", "order": []} | dict.fromkeys(
-            ("non_compulsory_bytes", "bound_bytes", "peak_use_bytes", "loads", "stores")
-        )
-        row = self._there.get(key_of(case.row(probe, blank)))
+        row = self._there.get(key_of(case.row(probe, _without_plan("", ""))))
         return (None if row is None else {**row, "order": []}), key
 
     def _settle(self, progress: _Progress, i: int, found: Answer) -> Iterator[tuple[Row, bool]]:
@@ -206,6 +216,6 @@ def _key(case: Case, probe: Probe) -> str:
         [
             case.prepared.source.fingerprint, problem.alignment_bytes, probe.capacity_bytes, probe.known_order,
             probe.known_bound, o.solver, o.time_limit_s, o.state_limit, o.memory_limit_bytes, sorted(o.without),
-            cosma.__version__,
+            code(),
         ]
     )  # fmt: skip

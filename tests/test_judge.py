@@ -45,6 +45,14 @@ def test_diff_tells_bytes_returns_order_and_addresses(run, plans: tuple[Path, Pa
     assert not elsewhere.facts
     other = replace(small, source=replace(small.source, fingerprint="sha256:0"))
     assert not diff(small, other).same_problem
+    assert not diff(small, other).is_empty
+    long = max(small.residencies, key=lambda r: r.end - r.start)
+    shorter = replace(
+        small, residencies=tuple(replace(r, end=r.end - 1) if r is long else r for r in small.residencies)
+    )
+    assert diff(small, shorter).retimed == (long.tensor,)
+    assert not diff(small, shorter).is_empty
+    assert not diff(small, replace(small, alignment_bytes=64)).is_empty
 
 
 def test_moved_operators_are_the_fewest_that_explain_the_change() -> None:
@@ -91,8 +99,12 @@ def test_check_says_where_a_better_plan_may_exist(run) -> None:
 def test_check_without_a_plan_is_infeasible(run) -> None:
     outcome = run("check", TINY, "--dtype", "int8", "--scratchpad", "4KiB", "--max-traffic", "1MiB")
     assert outcome.code == 3
-    assert "no plan" in outcome.out
+    assert "| moved_bytes | no plan | 1,048,576 | not met |" in outcome.out
     assert "needs 5,120 B" in outcome.out
+    arena = run(
+        "check", TINY, "--dtype", "int8", "--scratchpad", "5KiB", "--max-traffic", "1MiB", "--solver", "best-fit"
+    )
+    assert (arena.code, "the arena needs" in arena.out) in ((3, True), (0, False))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +113,7 @@ def test_check_without_a_plan_is_infeasible(run) -> None:
         (["check", TINY, "--scratchpad", "8KiB"], "nothing to check"),
         (["check", TINY, "--scratchpad", "8KiB", "--max-traffic", "12"], "--max-traffic: '12' has no unit"),
         (["check", TINY, "--scratchpad", "8KiB", "--max-peak", "1KiB", "-o", "/nowhere/x.md"], "there is no folder"),
+        (["check", TINY, "--scratchpad", "8KiB", "--max-peak", "1KiB", "-o", "model.onnx"], "use .md or .txt"),
         (["diff", TINY, TINY], "not a plan file"),
         (["diff", "missing.json", "missing.json"], "cannot read the plan"),
     ],

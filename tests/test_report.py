@@ -268,6 +268,9 @@ def test_rows_as_page_markdown_csv_and_figures(run, rows: tuple[Path, Path], tmp
             first = out.read_bytes()
             run("report", file, "-o", out)
             assert out.read_bytes() == first, "the same rows give the same bytes"
+    again = run("report", tmp_path / "report.csv", "--json").json
+    assert again == run("report", rows[1], "--json").json, "a report as CSV is a file of rows"
+    assert "these are the rows themselves" in run("report", tmp_path / "report.csv", "-o", tmp_path / "report.csv").err
     lines = (tmp_path / "report.csv").read_text().splitlines()
     assert len(lines) == 1 + len(run("report", rows[1], "--json").json)
     text = run("report", rows[0]).out
@@ -293,6 +296,7 @@ def test_the_page_of_rows_holds_steps_and_assumptions(run, rows: tuple[Path, Pat
         ("other.csv", "a,b\n1,2\n", "holds no rows"),
         ("empty.jsonl", "", "holds no rows"),
         ("binary.csv", "\0\1\2", "holds no rows"),
+        ("null.jsonl", '{"model": null}\n', "holds no rows"),
         ("plan.json", "{}", "give the model of the plan too"),
     ],
 )

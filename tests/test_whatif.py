@@ -1,103 +1,23 @@
-"""cosma whatif: exact staircases, sweeps, the cache, workers that die, Dask."""
+"""cosma whatif: what is swept, what is said, what is remembered."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from cosma import crew, whatif
+from cosma import crew
 from cosma.cache import Cache
-from cosma.compile import Settings, prepare
-from cosma.crew import Failed
-from cosma.errors import InputError
-from cosma.hardware import Hardware, spec_names
-from cosma.problem import Problem
+from cosma.hardware import SPEC_FOLDER
 from cosma.rows import RowFile
-from cosma.solvers import portfolio
-from cosma.solvers.base import Deadline, Options
-from cosma.staircase import Found, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
-from cosma.whatif import COLUMNS, KEY, Case, key_of
+from cosma.whatif import COLUMNS, KEY, key_of
 from tests.conftest import MODELS, model, node, save, value
-from tests.strategies import random_problem
 
 TINY = MODELS / "tiny_branches.onnx"
-FOREVER = Deadline.after(1e6)
 
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "cosma"
-
-
-def solve_at(problem: Problem, capacity: int, **known) -> Found:
-    outcome = portfolio.solve(problem.with_capacity(capacity), Options(**known), FOREVER)
-    best = outcome.best
-    top = max(
-        (
-            o + problem.sizes[a]
-            for (a, _, _), o in zip(best.timeline.intervals(best.evicted), best.offsets, strict=True)
-        ),
-        default=0,
-    )
-    return Found(best.cost_bytes, outcome.bound_bytes, top, best.timeline.order)
-
-
-def climb(problem: Problem) -> dict[int, Found]:
-    """All that the bisection asks for."""
-    search, found = staircase(problem), {}
-    probes = next(search)
-    while True:
-        for p in probes:
-            found[p.capacity_bytes] = solve_at(
-                problem, p.capacity_bytes, known_order=p.known_order, known_bound=p.known_bound
-            )
-        try:
-            probes = search.send([found[p.capacity_bytes] for p in probes])
-        except StopIteration:
-            return found
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_the_staircase_is_the_optimum_at_every_capacity(seed: int) -> None:
-    problem = random_problem(seed)
-    found = climb(problem)
-    corners = steps([(c, f.cost_bytes, f.bound_bytes) for c, f in found.items()])
-    assert all(step.cost_bytes == step.bound_bytes for step in corners)
-    assert corners[-1].cost_bytes == 0
-    costs = []
-    for capacity in range(problem.working_set_bytes, corners[-1].capacity_bytes + 2):
-        here = [step for step in corners if step.capacity_bytes <= capacity]
-        plain = solve_at(problem, capacity)
-        assert plain.cost_bytes == here[-1].cost_bytes
-        costs.append(plain.cost_bytes)
-    assert costs == sorted(costs, reverse=True)  # monotone
-
-
-def test_few_probes_find_the_steps_of_densenet() -> None:
-    problem = prepare(MODELS / "densenet121.onnx", Hardware("any", 2**62), Settings("int8", "pointwise", False)).problem
-    found = climb(problem)
-    corners = steps([(c, f.cost_bytes, f.bound_bytes) for c, f in found.items()])
-    assert corners == [Step(1605632, 401408, 401408), Step(1705984, 200704, 200704), Step(1806336, 0, 0)]
-    assert len(found) <= 4 * len(corners)
-    unit = grid_bytes(problem)
-    for step in corners[1:]:
-        assert solve_at(problem, step.capacity_bytes - unit).cost_bytes > step.cost_bytes
-
-
-def test_points_of_unproved_plans_become_a_falling_band() -> None:
-    points = [(10, 100, 40), (20, 120, 60), (30, 50, 50), (40, 50, 20)]
-    assert steps(points) == [Step(10, 100, 60), Step(30, 50, 50)]
-    line = [Step(0, 100, 100), Step(1024, 20, 20), Step(10240, 0, 0)]
-    assert knee(line) == line[1]
-    assert knee(line[:2]) is None
-    assert knee([Step(0, 4, 4), Step(1, 2, 2), Step(2, 0, 0)]) is None  # a straight line has none
-    assert worth_of_next_kib(line) == [80.0, 20 / 9]
 
 
 def test_staircase_table_rows_and_figure(run, tmp_path: Path) -> None:
@@ -169,6 +89,14 @@ def test_ranges_and_what_does_not_fit(run) -> None:
         (["--scratchpad", "8KiB:1KiB:x2"], "does not go up"),
         (["--scratchpad", "1KiB:8KiB"], "is no range"),
         (["--scratchpad", "1KiB:8KiB:xtwo"], "'two' is no number"),
+        (["--scratchpad", "1KiB:8KiB:xnan"], "'nan' is no number"),
+        (["--scratchpad", "1KiB:8KiB:xinf"], "'inf' is no number"),
+        (["--scratchpad", "auto,8KiB"], "give it alone"),
+        (["--scratchpad", "8KiB", "--dim", "batch"], "--dim 'batch' is not NAME=N"),
+        (["--scratchpad", "8KiB", "--dask", ""], "no scheduler with workers answers"),
+        (["--hw", "gemmini_default", "--set", "dram.bandwidth=1e999GB/s"], "no figure of a machine"),
+        (["--hw", "gemmini_default", "--set", "dram.bandwidth=1e-999GB/s"], "no figure of a machine"),
+        (["--hw", "gemmini_default", "--set", "scratchpad.capacity=8KiB", "--scratchpad", "1MiB"], "leave one out"),
         (["--scratchpad", "1B:8GiB:+1B"], "more than 100,000"),
         (["--scratchpad", "auto", "--scratchpad", "8KiB"], "give it alone"),
         (["--scratchpad", "auto", "--solver", "best-fit"], "falls with capacity"),
@@ -188,6 +116,61 @@ def test_bad_input_is_one_line(run, args: list[str], said: str) -> None:
     assert outcome.code == 2
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_the_same_twice_is_one_row_and_edited_specs_are_others(run, tmp_path: Path) -> None:
+    spec, rows = tmp_path / "chip.yaml", tmp_path / "rows.csv"
+    text = (SPEC_FOLDER / "gemmini_default.yaml").read_text()
+    spec.write_text(text)
+    args = [
+        "whatif",
+        TINY,
+        TINY,
+        "--hw",
+        spec,
+        "--dtype",
+        "int8",
+        "--set",
+        "dram.energy=1pJ/B",
+        "--jobs",
+        1,
+        "-o",
+        rows,
+    ]
+    first = run(*args, "--set", "dram.energy=1pJ/B,2pJ/B", "--json").json
+    assert [row["instead"] for row in first] == ["dram.energy=1pJ/B", "dram.energy=2pJ/B"]
+    assert "1 of 1 rows were in" in run(*args).out
+    assert "16 GB/s" in text
+    spec.write_text(text.replace("16 GB/s", "1 GB/s"))
+    [slow] = run(*args, "--json").json
+    assert slow["estimate_transfer_s"] == 16 * first[0]["estimate_transfer_s"]
+
+
+def test_two_files_of_one_name_are_two_curves(run, tmp_path: Path) -> None:
+    for folder, source in (("a", TINY), ("b", MODELS / "tiny_chain.onnx")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "m.onnx").write_bytes(source.read_bytes())
+    args = [tmp_path / "a/m.onnx", tmp_path / "b/m.onnx", "--dtype", "int8", "--scratchpad", "auto", "--jobs", 1]
+    outcome = run("whatif", *args, "--plot", tmp_path / "m.png")
+    assert outcome.out.count("m, problem ") == 2
+
+
+def test_what_went_wrong_is_tried_again(run, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    args = ["whatif", TINY, "--dtype", "int8", "--scratchpad", "5KiB", "--jobs", 1, "-o", rows]
+    run(*args)
+    rows.write_text(rows.read_text().replace(",optimal,", ",crashed,"))
+    outcome = run(*args)
+    assert "optimal" in outcome.out
+    assert "were in" not in outcome.out
+    assert [row["status"] for row in run("report", rows, "--json").json] == ["optimal"]
+
+
+def test_reasons_are_told_and_nothing_planned_is_infeasible(run) -> None:
+    outcome = run("whatif", TINY, "--dtype", "int8", "--scratchpad", "1KiB,2KiB", "--jobs", 1)
+    assert outcome.code == 3
+    assert "infeasible, operator" in outcome.out
+    assert "needs 5120 B (2 rows)" in outcome.out
 
 
 def test_a_second_look_costs_nothing_and_damaged_entries_are_ignored(
@@ -217,116 +200,3 @@ def test_the_cache_is_done_without_where_it_cannot_be_written(tmp_path: Path) ->
     cache.put("cd34", 2)
     assert len(said) == 1
     assert "going on without" in said[0]
-
-
-def die_unless(path: str) -> str:
-    """Kills its process the first time."""
-    if not Path(path).exists():
-        Path(path).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "done"
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_killed_workers_are_survived(tmp_path: Path) -> None:
-    with crew.processes(2) as workers:
-        workers.submit("innocent", str, 1)
-        workers.submit("unlucky", die_unless, str(tmp_path / "flag"))
-        workers.submit("deadly", die)
-        workers.submit("wrong", int, "x")
-        for k in range(5):
-            workers.submit(k, str, k)
-        found: dict = {}
-        while finished := workers.finished():
-            assert not set(dict(finished)) & set(found)
-            found |= dict(finished)
-    assert found["innocent"] == "1"
-    assert found["unlucky"] == "done"
-    assert isinstance(found["deadly"], Failed)
-    assert "killed" in found["deadly"].why
-    assert "ValueError" in found["wrong"].why
-    assert [found[k] for k in range(5)] == list("01234")
-
-
-def sweep(*args: object) -> list[str]:
-    return [
-        sys.executable, "-m", "cosma", "whatif", str(MODELS / "resnet50.onnx"), str(MODELS / "densenet121.onnx"),
-        "--dtype", "int8", "--fusion", "pointwise", "--scratchpad", "1500KiB:2500KiB:+50KiB", *map(str, args),
-    ]  # fmt: skip
-
-
-def lines_of(path: Path) -> int:
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path, how: signal.Signals) -> None:
-    rows = tmp_path / "rows.jsonl"
-    command = sweep("--jobs", 1, "--no-cache", "-o", rows)
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
-    )
-    while lines_of(rows) < 3 and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(how)
-    said = process.communicate(timeout=60)[1]
-    kept = RowFile(rows, COLUMNS).rows
-    assert 3 <= len(kept) < 42
-    if how == signal.SIGINT:
-        assert process.returncode == 130
-        assert f"{len(kept)} rows are in" in said
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{len(kept)} of 42 rows were in" in again.stdout
-    stored = RowFile(rows, COLUMNS).rows
-    assert stored[: len(kept)] == kept
-    assert len({key_of(r) for r in stored}) == len(stored) == 42
-
-
-EVERYTHING = [
-    "--hw", "all", "--dtype", "int8", "--dtype", "float16", "--dtype", "float32", *map(str, sorted(MODELS.glob("*.onnx")))
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("arguments", "count"),
-    [
-        (sweep()[4:], 42),
-        pytest.param(EVERYTHING, len(spec_names()) * len(list(MODELS.glob("*.onnx"))) * 3, marks=pytest.mark.slow),
-    ],
-)
-def test_the_same_rows_through_dask_with_a_killed_worker(tmp_path: Path, arguments: list[str], count: int) -> None:
-    distributed = pytest.importorskip("distributed")
-    here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
-    command = [sys.executable, "-m", "cosma", "whatif", *arguments, "--no-cache"]
-    subprocess.run([*command, "--jobs", "2", "-o", str(here)], check=True, capture_output=True)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as cluster:
-        through = [*command, "--dask", cluster.scheduler_address, "-o", str(there)]
-        process = subprocess.Popen(through, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        while lines_of(there) < count // 2 - 16 and process.poll() is None:
-            time.sleep(0.02)
-        os.kill(cluster.workers[0].pid, signal.SIGKILL)
-        said = process.communicate(timeout=600)[1]
-    assert process.returncode == 0, said
-
-    def sort(path: Path) -> list[str]:
-        return sorted(json.dumps(row) for row in RowFile(path, COLUMNS).rows)
-
-    assert sort(there) == sort(here)
-    assert len(sort(here)) == count
-
-
-def test_an_unknown_failure_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = prepare(TINY, Hardware("any", 2**62), Settings("int8"))
-    case = Case(prepared, Hardware("any", 2**62), Options(), (8192,))
-    with crew.processes(1) as workers:
-        monkeypatch.setattr(whatif, "answer", die)
-        [(row, new)] = [*whatif.run([case], workers, None)]
-    assert new
-    assert row["status"] == "crashed"
-    with pytest.raises(InputError), crew.dask("nowhere"):
-        pass

@@ -65,6 +65,9 @@ def _lines(found: "Difference") -> list[tuple[str, str]]:
         lines.append(
             ("order", f"first differs at step {found.first_change}; moved ({len(found.moved_operators)}): {names}")
         )
+    if found.retimed:
+        names = ", ".join(found.retimed[:_SHOWN]) + (", …" if len(found.retimed) > _SHOWN else "")
+        lines.append(("residencies", f"{len(found.retimed)} tensors come or go with other operators: {names}"))
     if found.replaced:
         names = ", ".join(found.replaced[:_SHOWN]) + (", …" if len(found.replaced) > _SHOWN else "")
         lines.append(("addresses", f"{len(found.replaced)} tensors stay as long and lie elsewhere: {names}"))
@@ -94,7 +97,7 @@ def check_command(
     \b
     Example: cosma check models/densenet121.onnx --hw hexagon_8mib --no-weights --max-traffic 2MiB --max-peak 8MiB
     """
-    from cosma.files import check_writable, write_atomic
+    from cosma.files import check_suffix, check_writable, write_atomic
     from cosma.units import parse_bytes
 
     limits = {
@@ -109,6 +112,7 @@ def check_command(
     if not limits:
         raise InputError("nothing to check; add --max-traffic, --max-avoidable or --max-peak SIZE")
     if output is not None:
+        check_suffix(output, "--output", (".md", ".txt"))
         check_writable(output)
     hardware, options = hardware_of(hw, scratchpad), options_of(**flags)
     with progress(f"checking {model.name}"):
@@ -153,6 +157,10 @@ def _judge(prepared: "Prepared", result: "Result", limits: dict[str, int]) -> li
     return rows
 
 
+def _verdict(row: dict[str, Any]) -> str:
+    return "ok" if row["passed"] else "exceeded" if row["bytes"] is not None else "not met"
+
+
 def _markdown(prepared: "Prepared", result: "Result", hardware: str, rows: list[dict[str, Any]]) -> str:
     """The summary as a Markdown table."""
     passed = sum(row["passed"] for row in rows)
@@ -169,9 +177,9 @@ def _markdown(prepared: "Prepared", result: "Result", hardware: str, rows: list[
     for row in rows:
         value = "no plan" if row["bytes"] is None else f"{row['bytes']:,}"
         note = f"; {row['note']}" if row["note"] else ""
-        lines.append(
-            f"| {row['what']} | {value} | {row['limit_bytes']:,} | {'ok' if row['passed'] else 'exceeded'}{note} |"
-        )
+        lines.append(f"| {row['what']} | {value} | {row['limit_bytes']:,} | {_verdict(row)}{note} |")
+    if result.plan is None and result.shortage is None:
+        lines += ["", *result.why]
     if result.shortage is not None:
         lines += ["", f"Operator {result.shortage.operator} needs {result.shortage.needed_bytes:,} B."]
     return "\n".join(lines) + "\n"

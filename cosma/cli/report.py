@@ -71,6 +71,8 @@ def _report_rows(path: Path, output: Path | None, as_json: bool) -> None:
     if output is not None:
         check_suffix(output, "--output", SUFFIXES)
         check_writable(output)
+        if output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"--output {output}: these are the rows themselves; give it another name")
     rows, columns = read(path)
     if output is not None:
         write_atomic(output, render(rows, columns, output.suffix))

@@ -1,6 +1,7 @@
 """cosma whatif."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.common import FIGURES, console, json_option, limit_options, options_of, progress, settings_of, together
-from cosma.errors import InputError
+from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
@@ -59,7 +60,7 @@ _axes = together(
 def whatif_command(
     models: tuple[Path, ...], jobs: int | None, dask: str | None, output: Path | None, plot: Path | None,
     no_cache: bool, as_json: bool, **flags: Any,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Sweep MODELS over hardware, capacities and settings: the product of everything that is given more than once.
 
     \b
@@ -77,8 +78,7 @@ def whatif_command(
     file = None if output is None else RowFile(output, COLUMNS)
     with progress("reading the models"):
         cases = list(_cases(models, flags))
-    before = len(file.rows) if file else 0
-    rows = _finish(cases, file, jobs or os.cpu_count() or 1, dask, no_cache)
+    rows, new = _finish(cases, file, jobs or os.cpu_count() or 1, dask, no_cache)
     order = {(c.prepared.source.model, c.hardware.name): i for i, c in reversed(list(enumerate(cases)))}
     rows.sort(
         key=lambda r: (order[r["model"], r["hardware"]], *map(str, key_of(r)[1:8]), r["solver"], r["capacity_bytes"])
@@ -87,10 +87,11 @@ def whatif_command(
         write_atomic(plot, draw(rows, plot.suffix[1:]))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-        return
-    _show(cases, rows)
-    if before and file is not None:
-        click.echo(f"{before + len(rows) - len(file.rows)} of {len(rows)} rows were in {output} already")
+    else:
+        _show(cases, rows)
+        if new < len(rows) and file is not None:
+            click.echo(f"{len(rows) - new} of {len(rows)} rows were in {output} already")
+    return 0 if any(row["moved_bytes"] is not None for row in rows) else INFEASIBLE_EXIT_CODE
 
 
 def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
@@ -103,6 +104,7 @@ def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
     curves = capacity.series(rows)
     for key, name in capacity.labels(list(curves)).items():
         capacity.print_staircase(console(), name, curves[key])
+    capacity.print_reasons(console(), rows)
 
 
 def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
@@ -132,11 +134,13 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
 
 def _dims(texts: tuple[str, ...]) -> list[tuple[str, ...]]:
     """--dim batch=1,2 --dim seq=8 -> (batch=1, seq=8), (batch=2, seq=8)."""
-    choices = []
+    choices: dict[str, list[str]] = {}
     for text in texts:
-        name, _, values = text.rpartition("=")
-        choices.append([f"{name}={value.strip()}" for value in values.split(",")])
-    return list(product(*choices))
+        name, equals, values = text.rpartition("=")
+        if not equals:
+            raise InputError(f"--dim {text!r} is not NAME=N; write e.g. --dim batch=1,2,4")
+        choices.setdefault(name, []).extend(f"{name}={value.strip()}" for value in values.split(","))
+    return list(product(*(dict.fromkeys(values) for values in choices.values())))
 
 
 def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "Iterator[tuple[Hardware, str]]":
@@ -150,14 +154,16 @@ def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "It
             raise InputError(f"--set {sets[0]}: there is no spec to set it in; add --hw SPEC")
         yield Hardware("any", 2**62), ""
         return
-    choices = []
+    choices: dict[str, list[tuple[str, str]]] = {}
     for text in sets:
         key, equals, values = text.partition("=")
         if not equals or key.count(".") != 1 or not values:
             raise InputError(f"--set {text!r} is not KEY=VALUE; write e.g. --set dram.bandwidth=16GB/s")
-        choices.append([(key.strip(), value.strip()) for value in values.split(",")])
+        if key.strip() == "scratchpad.capacity" and sized:
+            raise InputError(f"--set {text!r} and --scratchpad both give the capacity; leave one out")
+        choices.setdefault(key.strip(), []).extend((key.strip(), value.strip()) for value in values.split(","))
     known = [spec for name in names for spec in (spec_names() if name == "all" else [name])]
-    for name, chosen in product(dict.fromkeys(known), product(*choices)):
+    for name, chosen in product(dict.fromkeys(known), product(*map(dict.fromkeys, choices.values()))):
         instead = {key: {"true": True, "false": False}.get(value, value) for key, value in chosen}
         spec = load_hardware(name, instead=instead) if instead else load_hardware(name)
         yield spec, " ".join(f"{key}={value}" for key, value in chosen)
@@ -167,14 +173,14 @@ def _capacities(pads: tuple[str, ...], prepared: "Prepared", spec: "Hardware") -
     """What to solve for: a tuple of sizes, aligned down, or None for the staircase."""
     if not pads:
         return [(spec.capacity_bytes,)]
-    if "auto" in pads:
-        if len(pads) > 1:
+    parts = [part.strip() for text in pads for part in text.split(",")]
+    if "auto" in parts:
+        if len(parts) > 1:
             raise InputError("--scratchpad auto finds every capacity that matters; give it alone")
         return [None]
     sizes: set[int] = set()
-    for text in pads:
-        for part in text.split(","):
-            sizes |= set(_sizes(part.strip(), prepared))
+    for part in parts:
+        sizes |= set(_sizes(part, prepared))
     alignment = prepared.problem.alignment_bytes
     return [tuple(sorted({max(alignment, size // alignment * alignment) for size in sizes}))]
 
@@ -206,41 +212,46 @@ def _sizes(text: str, prepared: "Prepared") -> list[int]:
 
 def _factor(text: str, whole: str) -> float:
     try:
-        return float(text)
+        factor = float(text)
     except ValueError:
-        raise InputError(f"--scratchpad {whole!r}: {text!r} is no number; write e.g. 128KiB:8MiB:x2") from None
+        factor = math.nan
+    if not math.isfinite(factor):
+        raise InputError(f"--scratchpad {whole!r}: {text!r} is no number; write e.g. 128KiB:8MiB:x2")
+    return factor
 
 
 def _finish(
     cases: "Sequence[Case]", file: "RowFile | None", jobs: int, dask: str | None, no_cache: bool
-) -> "list[Row]":
-    """All rows of the cases; on an interrupt say where they are."""
+) -> "tuple[list[Row], int]":
+    """All rows of the cases, and how many are new; on an interrupt say where they are."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from cosma import crew
     from cosma.cache import Cache, default_folder
-    from cosma.whatif import run
+    from cosma.whatif import key_of, run
 
     def warn(text: str) -> None:
         click.echo(f"cosma: warning: {text}", err=True)
 
     cache = None if no_cache else Cache(default_folder(), warn)
     there = list(file.rows) if file else []
-    rows: list[Row] = []
+    rows: dict[tuple[Any, ...], Row] = {}
+    count = 0
     bar = Progress(
         TextColumn("{task.completed} rows, {task.description}"), TimeElapsedColumn(),
         console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
     )  # fmt: skip
-    with bar, crew.dask(dask) if dask else crew.processes(jobs) as workers:
+    with bar, crew.dask(dask) if dask is not None else crew.processes(jobs) as workers:
         task = bar.add_task("starting", total=None)
         try:
             for row, new in run(cases, workers, cache, there):
-                rows.append(row)
+                rows[key_of(row)] = row
+                count += new
                 if new and file is not None:
                     file.append(row)
                 bar.update(task, advance=1, description=f"{row['model']} {row['hardware']} {row['capacity_bytes']:,} B")
         except KeyboardInterrupt:
             kept = f"{len(file.rows)} rows are in {file.path}; run again to go on" if file else "use -o to keep rows"
             raise KeyboardInterrupt(kept) from None
-    return rows
+    return list(rows.values()), count

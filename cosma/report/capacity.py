@@ -13,8 +13,9 @@ from cosma.rows import Row
 from cosma.staircase import Step, knee, steps, worth_of_next_kib
 from cosma.units import format_bytes
 
-SERIES = ("model", "dims", "dtype", "fusion", "weights", "solver", "alignment_bytes")  # one curve each
+SERIES = ("model", "dims", "dtype", "fusion", "weights", "solver", "problem", "alignment_bytes")  # one curve each
 _SHOWN = 60  # rows of a table on a terminal
+_REASONS = 12  # lines of reasons
 _CURVE = 3  # capacities that make a curve
 _ESTIMATES = (
     "times and energies are estimates: full DRAM bandwidth, full utilisation, figures of the spec; n/a: not there"
@@ -22,11 +23,11 @@ _ESTIMATES = (
 
 
 def series(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """The rows that have a plan by what the curve is of, each once a capacity."""
+    """The rows that have a plan by what the curve is of, the best one of each capacity."""
     found: dict[tuple[Any, ...], dict[int, Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda r: (-(r["non_compulsory_bytes"] or 0), r["bound_bytes"] or 0)):
         if row["non_compulsory_bytes"] is not None:
-            found.setdefault(_curve_of(row), {}).setdefault(row["capacity_bytes"], row)
+            found.setdefault(_curve_of(row), {})[row["capacity_bytes"]] = row
     return {key: list(points.values()) for key, points in found.items()}
 
 
@@ -36,8 +37,12 @@ def _curve_of(row: Row) -> tuple[Any, ...]:
 
 def labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
     """A short name for each curve: the model, and whatever is not the same for all of them."""
-    varied = [i for i in range(1, len(SERIES)) if len({key[i] for key in keys}) > 1]
-    return {key: ", ".join([_stem(key[0]), *(_word(SERIES[i], key[i]) for i in varied)]) for key in keys}
+    varied = [i for i in range(1, len(SERIES)) if SERIES[i] != "problem" and len({key[i] for key in keys}) > 1]
+    names = {key: ", ".join([_stem(key[0]), *(_word(SERIES[i], key[i]) for i in varied)]) for key in keys}
+    # Files of one name in two folders.
+    counts = Counter(names.values())
+    which = SERIES.index("problem")
+    return {key: f"{name}, problem {key[which]}" if counts[name] > 1 else name for key, name in names.items()}
 
 
 def _stem(model: str) -> str:
@@ -85,7 +90,7 @@ def print_points(console: Console, rows: Sequence[Row]) -> None:
     for column in ("capacity", "status", "moved", "avoidable", "transfers", "compute", "energy"):
         table.add_column(column, justify="right", no_wrap=True)
     # What is due to the hardware is not said again.
-    names = labels([(*_curve_of(row)[:-1], None) for row in rows])
+    names = labels(list({(*_curve_of(row)[:-1], None): None for row in rows}))
     for row in rows[:_SHOWN]:
         joules = row["estimate_transfer_energy_j"]
         table.add_row(
@@ -98,7 +103,20 @@ def print_points(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
     if len(rows) > _SHOWN:
         console.print(f"and {len(rows) - _SHOWN} more rows; -o keeps all of them")
+    print_reasons(console, rows)
     console.print(_ESTIMATES)
+
+
+def print_reasons(console: Console, rows: Sequence[Row]) -> None:
+    """Why rows have no plan, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row["non_compulsory_bytes"] is None:
+            reasons.setdefault(f"{_stem(row['model'])}: {row['status']}, {row['why']}", []).append(row["hardware"])
+    for reason, hardware in list(reasons.items())[:_REASONS]:
+        console.print(f"{reason} ({len(hardware)} rows)")
+    if len(reasons) > _REASONS:
+        console.print(f"and {len(reasons) - _REASONS} more reasons; -o keeps all of them")
 
 
 def _status(row: Row) -> str:

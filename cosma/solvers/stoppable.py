@@ -3,11 +3,14 @@
 import atexit
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import TimeoutError as NotInTimeError
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psutil
@@ -15,6 +18,8 @@ import psutil
 from cosma.solvers.base import Deadline
 
 T = TypeVar("T")
+_LOOK_S = 1.0  # between two looks at whether the parent lives
+_WORKERS: dict[str, ProcessPoolExecutor] = {}
 _GRACE_S = 1.0  # after the time limit, for the solver to say what it has
 
 
@@ -28,25 +33,45 @@ def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) 
         worker(kind).submit(os.getpid).result()  # so that the process itself has started
         return worker(kind).submit(call, *arguments).result(deadline.remaining_s + _GRACE_S)
     except BrokenProcessPool:
-        worker.cache_clear()
+        _WORKERS.pop(kind, None)
         raise StoppedError("crashed") from None
     except NotInTimeError:
         _stop(kind)
         raise StoppedError("ran past its time limit and was stopped") from None
 
 
-@cache
 def worker(kind: str) -> ProcessPoolExecutor:
     """The process for a kind of solver; libraries that cannot share one are of different kinds."""
-    executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    atexit.register(executor.shutdown, wait=False, cancel_futures=True)
-    return executor
+    if kind not in _WORKERS:
+        context = multiprocessing.get_context("spawn")
+        _WORKERS[kind] = ProcessPoolExecutor(1, mp_context=context, initializer=prepare_worker)
+        atexit.register(_WORKERS[kind].shutdown, wait=False, cancel_futures=True)
+    return _WORKERS[kind]
+
+
+def prepare_worker() -> None:
+    """In a new process: leave interrupts to the parent, and end when it has ended, however it did."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        kill(os.getpid(), itself=False)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def kill(pid: int, itself: bool = True) -> None:
+    """End a process and all that it has started: CBC is a programme of its own."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), *([process] if itself else [])]:
+            with suppress(psutil.Error):
+                one.kill()
 
 
 def _stop(kind: str) -> None:
-    """Stop the process and what it has started: CBC is a programme of its own."""
-    for pid in list(worker(kind)._processes):
-        process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
-            one.kill()
-    worker.cache_clear()
+    for pid in list(_WORKERS.pop(kind)._processes):
+        kill(pid)
