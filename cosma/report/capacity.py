@@ -238,15 +238,16 @@ def draw_pareto(rows: Sequence[Row], form: str) -> bytes:
     across = min(4, max(1, len(models)))
     down = -(-max(1, len(models)) // across)
     figure = Figure(figsize=(max(6.0, 3.6 * across), 3.0 * down), dpi=120, layout="constrained")
+    kinds = sorted({(row["dtype"] or "", row["weights"]) for row in planned})
+    marks: dict[str, Any] = {}
     for k, model in enumerate(models):
         axes = figure.add_subplot(down, across, k + 1)
         mine = [row for row in planned if row["model"] == model]
-        colours = sorted({(row["dtype"] or "", row["weights"]) for row in mine})
-        for c, (dtype, weights) in enumerate(colours):
+        for c, (dtype, weights) in enumerate(kinds):
             points = [r for r in mine if (r["dtype"] or "", r["weights"]) == (dtype, weights)]
-            label = " ".join(filter(None, (dtype, "with weights" if weights else "activations")))
             at = [r["capacity_bytes"] for r in points], [r["moved_bytes"] for r in points]
-            axes.plot(*at, "o", markersize=3.5, color=f"C{c}", label=label, alpha=0.7)
+            (dots,) = axes.plot(*at, "o", markersize=3.5, color=f"C{c}", alpha=0.7)
+            marks[" ".join(filter(None, (dtype, "with weights" if weights else "activations")))] = dots
         best = front(mine)
         axes.step(*zip(*best, strict=True), where="post", color="0.3", linewidth=0.9)
         for point in best:
@@ -261,7 +262,7 @@ def draw_pareto(rows: Sequence[Row], form: str) -> bytes:
         axes.set_title(_stem(model), fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(0.12)
-        axes.legend(frameon=False, fontsize=6)
+    figure.legend(marks.values(), marks.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     figure.supxlabel("scratchpad", fontsize=9)
     figure.supylabel("bytes moved, compulsory ones included", fontsize=9)
     return save(figure, form)

@@ -9,7 +9,7 @@ from rich.table import Table
 from cosma.report.figure import save
 from cosma.rows import Row
 
-_MARKS = "osD^vP*Xd<>h"
+_MARKS = "osD^v<>phH8d"  # shapes that can be told apart when hollow
 
 
 def print_table(console: Console, rows: Sequence[Row]) -> None:
@@ -71,45 +71,69 @@ def _seconds(value: float | None) -> str:
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:
-    """A dot a solver for each case, as per cent of the most that any solver moves there; png, svg or pdf."""
+    """One line a case, a mark a solver: traffic on the left, seconds on the right; png, svg or pdf."""
     from matplotlib.figure import Figure
 
     cases = list(dict.fromkeys(_case(row) for row in rows))
+    solvers = list(dict.fromkeys(row["solver"] for row in rows))
     figure = Figure(
-        figsize=(9, 1.4 + len(cases) * (0.14 + 0.045 * len({row["solver"] for row in rows}))),
+        figsize=(12, 1.4 + len(cases) * (0.14 + 0.045 * len(solvers))),
         dpi=120,
         layout="constrained",
     )
-    draw_on(figure.subplots(), rows, cases)
-    return save(figure, form)
-
-
-def draw_on(axes: Any, rows: Sequence[Row], cases: Sequence[tuple[Any, ...]]) -> None:
-    """The figure on matplotlib axes: one line a case, the best bound as a bar, no plan at the right edge."""
-    solvers = list(dict.fromkeys(row["solver"] for row in rows))
-    most = {
-        case: max((r["non_compulsory_bytes"] or 0 for r in rows if _case(r) == case), default=0) or 1 for case in cases
-    }
-    for y, case in enumerate(cases):
-        bound = max((r["bound_bytes"] or 0 for r in rows if _case(r) == case), default=0)
-        axes.plot([100 * bound / most[case]] * 2, [y - 0.4, y + 0.4], color="0.35", linewidth=2, zorder=1)
+    traffic, seconds = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 1.3]})
     for k, solver in enumerate(solvers):
         spread = 0.7 * (k / max(1, len(solvers) - 1) - 0.5)  # so that equal results lie side by side
         style = {"marker": _MARKS[k % len(_MARKS)], "linestyle": "none", "markersize": 4.5, "color": f"C{k % 10}"}
-        mine = [row for row in rows if row["solver"] == solver]
-        plans = [row for row in mine if row["non_compulsory_bytes"] is not None]
-        none = [row for row in mine if row["non_compulsory_bytes"] is None]
+        mine = [(row, cases.index(_case(row)) + spread) for row in rows if row["solver"] == solver]
+        _draw_traffic(traffic, mine, rows, {**style, "label": solver})
+        _draw_seconds(seconds, mine, style)
+    _draw_bounds(traffic, rows, cases)
+    traffic.set_yticks(range(len(cases)), [f"{_name(c)} {c[1]}" for c in cases], fontsize=8)
+    traffic.set_ylim(len(cases) - 0.4, -0.6)
+    seconds.set_xscale("log")
+    seconds.set_xlabel("seconds; filled: to the proof, hollow: none")
+    for axes in (traffic, seconds):
+        axes.grid(axis="x", color="0.92")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="x", labelsize=8)
+    traffic.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8)
+    return save(figure, form)
+
+
+def _draw_traffic(axes: Any, mine: list[tuple[Row, float]], rows: Sequence[Row], style: dict[str, Any]) -> None:
+    """Bytes as per cent of the most that any solver moves in the case; no plan at the right edge."""
+    plans = [(r, y) for r, y in mine if r["non_compulsory_bytes"] is not None]
+    axes.plot(
+        [100 * r["non_compulsory_bytes"] / _most(rows, _case(r)) for r, _ in plans],
+        [y for _, y in plans],
+        zorder=2,
+        **style,
+    )
+    none = [y for r, y in mine if r["non_compulsory_bytes"] is None]
+    axes.plot([110] * len(none), none, fillstyle="none", **{**style, "label": None})
+
+
+def _draw_seconds(axes: Any, mine: list[tuple[Row, float]], style: dict[str, Any]) -> None:
+    """When a solver had its proof, or ended without one."""
+    for fill, proved in (("full", True), ("none", False)):
+        chosen = [(r, y) for r, y in mine if (r["proof_s"] is not None) == proved]
         axes.plot(
-            [100 * r["non_compulsory_bytes"] / most[_case(r)] for r in plans],
-            [cases.index(_case(r)) + spread for r in plans], label=solver, zorder=2, **style,
+            [max(1e-3, r["proof_s"] if proved else r["seconds"]) for r, _ in chosen], [y for _, y in chosen],
+            fillstyle=fill, **style,
         )  # fmt: skip
-        axes.plot([110] * len(none), [cases.index(_case(r)) + spread for r in none], fillstyle="none", **style)
-    axes.set_yticks(range(len(cases)), [f"{_name(c)} {c[1]}" for c in cases], fontsize=8)
-    axes.set_ylim(len(cases) - 0.4, -0.6)
+
+
+def _draw_bounds(axes: Any, rows: Sequence[Row], cases: Sequence[tuple[Any, ...]]) -> None:
+    """The best bound of each case as a bar, and the axis of the traffic."""
+    for y, case in enumerate(cases):
+        bound = max((r["bound_bytes"] or 0 for r in rows if _case(r) == case), default=0)
+        axes.plot([100 * bound / _most(rows, case)] * 2, [y - 0.4, y + 0.4], color="0.35", linewidth=2, zorder=1)
     axes.set_xlim(-2, 114)
     axes.axvline(105, color="0.8", linewidth=0.8)
     axes.set_xticks([0, 20, 40, 60, 80, 100, 110], ["0", "20", "40", "60", "80", "100", "no plan"])
     axes.set_xlabel("non-compulsory bytes, % of the most that any solver moves there; bar: best proven bound")
-    axes.grid(axis="x", color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8)
+
+
+def _most(rows: Sequence[Row], case: tuple[Any, ...]) -> int:
+    return max((r["non_compulsory_bytes"] or 0 for r in rows if _case(r) == case), default=0) or 1

@@ -153,7 +153,7 @@ def _staircases(rows: Sequence[Row]) -> list[str]:
 
 def _assumptions(rows: Sequence[Row]) -> str:
     """What the estimates of each machine of hw_specs rest on."""
-    known = [name for name in dict.fromkeys(row["hardware"] for row in rows) if name in spec_names()]
+    known = [name for name in sorted({row["hardware"] for row in rows}) if name in spec_names()]
     parts = ["<p>Bytes are facts. Times and energies are estimates; n/a: the spec lacks a figure.</p>"]
     for name in known:
         lines = "".join(f"<li>{escape(line)}</li>" for line in assumptions(load_hardware(name)))
