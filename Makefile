@@ -43,7 +43,6 @@ sweep: $(READY)  ## every model on every spec and the staircase of each, into re
 	$(BIN)/cosma whatif models/*.onnx --no-cache --dtype int8 --fusion pointwise --scratchpad auto -o results/whatif/staircases.csv
 	$(BIN)/cosma whatif models/*.onnx --no-cache --hw all --dtype int8 --dtype float16 --dtype float32 -o results/whatif/rows.csv
 	$(BIN)/cosma report results/whatif/rows.csv -o results/whatif/report.html
-	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.html
 	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.png
 
 results: paper sweep  ## measure everything again and rewrite the README's tables and figures
