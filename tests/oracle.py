@@ -21,12 +21,11 @@ def least_traffic(problem: Problem, order: Sequence[int] | None = None) -> int |
     start = (frozenset(), frozenset(), home, frozenset())
     queue = [(0, 0, start)]
     tie = itertools.count(1)
-    seen = set()
+    least = {start: 0}
     while queue:
         cost, _, state = heapq.heappop(queue)
-        if state in seen:
+        if cost > least[state]:
             continue
-        seen.add(state)
         executed, resident, host, loaded = state
         if len(executed) == n:
             return cost
@@ -53,7 +52,9 @@ def least_traffic(problem: Problem, order: Sequence[int] | None = None) -> int |
                         new_host = host | set(pending) | (outputs & written)
                         new = (after, kept, frozenset(new_host), loaded | (fetch & home))
                         total = cost + load_cost + store_cost + mode.moved_bytes
-                        heapq.heappush(queue, (total, next(tie), new))
+                        if total < least.get(new, total + 1):
+                            least[new] = total
+                            heapq.heappush(queue, (total, next(tie), new))
     return None
 
 
