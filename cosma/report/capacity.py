@@ -84,7 +84,7 @@ def print_staircase(console: Console, name: str, rows: Sequence[Row]) -> None:
 
 def print_points(console: Console, rows: Sequence[Row]) -> None:
     """One line a row: facts in bytes, then what they would take on the hardware."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold", min_width=14)
     table.add_column("hardware", overflow="fold", min_width=20)
     for column in ("capacity", "status", "moved", "avoidable", "transfers", "compute", "energy"):
@@ -98,7 +98,7 @@ def print_points(console: Console, rows: Sequence[Row]) -> None:
             format_bytes(row["capacity_bytes"]), _status(row),
             *map(_bytes, (row["moved_bytes"], row["non_compulsory_bytes"])),
             *map(_time, (row["estimate_transfer_s"], row["estimate_compute_s"])),
-            "n/a" if joules is None else f"{1e3 * joules:.3g} mJ",
+            "n/a" if joules is None else _scaled(joules, "J"),
         )  # fmt: skip
     console.print(table)
     if len(rows) > _SHOWN:
@@ -128,7 +128,15 @@ def _bytes(value: int | None) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    return "n/a" if seconds is None else f"{1e3 * seconds:.3g} ms"
+    return "n/a" if seconds is None else _scaled(seconds, "s")
+
+
+def _scaled(value: float, unit: str) -> str:
+    """0.00025 s -> "250 µs"."""
+    factor, prefix = next(
+        (f, p) for f, p in ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")) if value >= f or p == "n"
+    )
+    return f"{value / factor:.3g} {prefix}{unit}"
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:
