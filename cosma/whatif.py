@@ -174,8 +174,10 @@ class _Driver:
 
     def _known(self, case: Case, probe: Probe) -> tuple[Answer | None, str]:
         """What is known already, and the key of the question."""
-        shortage = case.prepared.problem.with_capacity(probe.capacity_bytes).shortage()
-        if shortage is not None:
+        problem = case.prepared.problem
+        if probe.capacity_bytes < problem.working_set_bytes:
+            shortage = problem.with_capacity(probe.capacity_bytes).shortage()
+            assert shortage is not None
             return _without_plan("infeasible", f"operator {shortage.operator} needs {shortage.needed_bytes} B"), ""
         key = _key(case, probe)
         cached = None if self._cache is None else self._cache.get(key)

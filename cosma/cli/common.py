@@ -90,6 +90,10 @@ solver_options = together(
     ),
     click.option("--solver-log", is_flag=True, help="Show the log of the solver of the programme, on standard output."),
 )  # fmt: skip
+rows_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path),
+    help="Append rows to this .csv or .jsonl; what is there is skipped.",
+)  # fmt: skip
 FIGURES = (".png", ".svg", ".pdf")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
 
@@ -138,6 +142,15 @@ def options_of(
         log=solver_log,
         jobs=jobs or os.cpu_count() or 1,
     )
+
+
+def check_plot(plot: Path | None) -> None:
+    """Raise InputError, before any work is done, where a figure could not be written."""
+    from cosma.files import check_suffix, check_writable
+
+    if plot is not None:
+        check_suffix(plot, "--plot", FIGURES)
+        check_writable(plot)
 
 
 def settings_of(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], **_: Any) -> "Settings":

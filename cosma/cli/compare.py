@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.common import (
-    FIGURES,
+    check_plot,
     console,
     json_option,
     limit_options,
     model_options,
     options_of,
     progress,
+    rows_option,
     settings_of,
 )
 from cosma.errors import InputError
@@ -53,12 +54,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Runs at a time; more than one disturbs the times.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Append rows to this .csv or .jsonl; what is there is skipped.",
-)
+@rows_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the comparison (.png, .svg or .pdf).")
 @json_option
 def compare_command(
@@ -72,13 +68,11 @@ def compare_command(
     Example: cosma compare models/densenet121.onnx --solvers tflite-exported-belady,paper,auto --dtype int8 -o rows.csv
     """
     from cosma.compare import COLUMNS, key_of
-    from cosma.files import check_suffix, check_writable, write_atomic
+    from cosma.files import write_atomic
     from cosma.report.comparison import draw, print_table
     from cosma.rows import RowFile
 
-    if plot is not None:
-        check_suffix(plot, "--plot", FIGURES)
-        check_writable(plot)
+    check_plot(plot)
     file = None if output is None else RowFile(output, COLUMNS)
     with progress("reading the models"):
         runs = _runs(models, _listed(solvers, "--solvers"), _listed(budgets, "--budgets"), hw, flags)

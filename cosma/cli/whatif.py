@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cosma.cli.common import FIGURES, console, json_option, limit_options, options_of, progress, settings_of, together
+from cosma.cli.common import (
+    check_plot,
+    console,
+    json_option,
+    limit_options,
+    options_of,
+    progress,
+    rows_option,
+    settings_of,
+    together,
+)
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
@@ -48,12 +58,7 @@ _axes = together(
 @limit_options
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes.  [default: one a core]")
 @click.option("--dask", metavar="ADDRESS", help="Run on a Dask cluster instead, e.g. tcp://10.0.0.1:8786.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Append rows to this .csv or .jsonl; what is there is skipped.",
-)
+@rows_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the curves (.png, .svg or .pdf).")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of results.")
 @json_option
@@ -67,14 +72,12 @@ def whatif_command(
     Example: cosma whatif models/densenet121.onnx --dtype int8 --scratchpad auto --plot curve.png
     Bytes are facts, each from a verified plan; times and energies are estimates from the figures of the spec.
     """
-    from cosma.files import check_suffix, check_writable, write_atomic
+    from cosma.files import write_atomic
     from cosma.report.capacity import draw
     from cosma.rows import RowFile
     from cosma.whatif import COLUMNS, key_of
 
-    if plot is not None:
-        check_suffix(plot, "--plot", FIGURES)
-        check_writable(plot)
+    check_plot(plot)
     file = None if output is None else RowFile(output, COLUMNS)
     with progress("reading the models"):
         cases = list(_cases(models, flags))

@@ -25,10 +25,8 @@ def render(plan: Plan, problem: Problem) -> str:
     evictions = explain(plan, problem)
     levers = would_help(plan, problem, evictions)
     style, script = packaged("plan.css"), packaged("plan.js") + packaged("map.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Template(packaged("plan.html")).substitute(
-        # Whatever a model's names smuggle in: only this script runs, and nothing is fetched.
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        policy=policy(script),
         title=escape(f"{plan.source.model} on {plan.hardware}"),
         status=plan.claims.status,
         proof=escape(proof_line(plan)),
@@ -41,6 +39,12 @@ def render(plan: Plan, problem: Problem) -> str:
         style=style,
         script=script,
     )
+
+
+def policy(script: str) -> str:
+    """A content policy: whatever a model's names smuggle in, only this script runs, and nothing is fetched."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 @cache
