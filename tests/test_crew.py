@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from cosma import crew, whatif
+from cosma.cli.common import keeping
 from cosma.compile import Settings, prepare
 from cosma.crew import Failed
 from cosma.errors import InputError
@@ -120,6 +121,24 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path, how: sign
     stored = RowFile(rows, COLUMNS).rows
     assert stored[: len(kept)] == kept
     assert len({key_of(r) for r in stored}) == len(stored) == 42
+
+
+def test_a_row_that_an_interrupt_finds_written_and_not_noted_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file = RowFile(tmp_path / "rows.jsonl", ("a",))
+    with pytest.raises(KeyboardInterrupt, match="0 rows are in"), keeping(file):
+        interrupt()
+    file.append({"a": 1})
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="2 rows are in"), keeping(file):
+        file.append({"a": 2})
+    assert file.rows == [{"a": 1}]
+    with pytest.raises(KeyboardInterrupt, match="use -o to keep rows"), keeping(None):
+        interrupt()
 
 
 EVERYTHING = [

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cosma.compile import Settings
     from cosma.hardware import Hardware
+    from cosma.rows import RowFile
     from cosma.solvers.base import Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -170,8 +171,23 @@ def console() -> "Console":
     """Standard output for people."""
     from rich.console import Console
 
-    # Names in a model may look like markup. A pipe has no width; 100 columns then keep lines whole.
+    # Names in a model may look like markup. A pipe has no width; 120 columns then keep lines whole.
     return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+
+
+@contextmanager
+def keeping(file: "RowFile | None") -> Iterator[None]:
+    """Have an interrupt say where the rows are. They are counted on the disk: one may be written and not yet noted."""
+    from cosma.rows import read_rows
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "nothing was kept; use -o to keep rows"
+        if file is not None:
+            count = len(read_rows(file.path, file.columns)) if file.path.exists() else 0
+            kept = f"{count} rows are in {file.path}; run again to go on"
+        raise KeyboardInterrupt(kept) from None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from cosma.cli.common import (
     check_plot,
     console,
     json_option,
+    keeping,
     limit_options,
     model_options,
     options_of,
@@ -78,8 +79,9 @@ def compare_command(
         runs = _runs(models, _listed(solvers, "--solvers"), _listed(budgets, "--budgets"), hw, flags)
     stored = {key_of(row): row for row in (file.rows if file else [])}
     todo = [run for run in runs if run.key not in stored]
-    for row in _finish(todo, jobs, file):
-        stored[key_of(row)] = row
+    with keeping(file):
+        for row in _finish(todo, jobs, file):
+            stored[key_of(row)] = row
     rows = [stored[run.key] | {"budget": run.budget} for run in runs]
     if plot is not None:
         write_atomic(plot, draw(rows, plot.suffix[1:]))
@@ -125,27 +127,17 @@ def _runs(
 
 
 def _finish(runs: "Sequence[Run]", jobs: int, file: "RowFile | None") -> "Iterator[Row]":
-    """Run all, keeping each row as it comes; on an interrupt say where they are."""
+    """Run all, keeping each row as it comes."""
     from rich.console import Console
     from rich.progress import Progress
 
     from cosma.compare import run_all
 
-    done = 0
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with bar, closing(run_all(runs, jobs)) as rows:
         task = bar.add_task("comparing", total=len(runs))
-        try:
-            with closing(run_all(runs, jobs)) as rows:
-                for row in rows:
-                    if file is not None:
-                        file.append(row)
-                    done += 1
-                    bar.update(task, advance=1, description=f"{row['model']} {row['budget']} {row['solver']}")
-                    yield row
-        except KeyboardInterrupt:
-            kept = (
-                f"{done} rows are in {file.path}; run again to go on"
-                if file
-                else "nothing was kept; use -o to keep rows"
-            )
-            raise KeyboardInterrupt(kept) from None
+        for row in rows:
+            if file is not None:
+                file.append(row)
+            bar.update(task, advance=1, description=f"{row['model']} {row['budget']} {row['solver']}")
+            yield row

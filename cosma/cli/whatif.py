@@ -16,6 +16,7 @@ from cosma.cli.common import (
     check_plot,
     console,
     json_option,
+    keeping,
     limit_options,
     options_of,
     progress,
@@ -81,7 +82,8 @@ def whatif_command(
     file = None if output is None else RowFile(output, COLUMNS)
     with progress("reading the models"):
         cases = list(_cases(models, flags))
-    rows, new = _finish(cases, file, jobs or os.cpu_count() or 1, dask, no_cache)
+    with keeping(file):
+        rows, new = _finish(cases, file, jobs or os.cpu_count() or 1, dask, no_cache)
     order = {(c.prepared.source.model, c.hardware.name): i for i, c in reversed(list(enumerate(cases)))}
     rows.sort(
         key=lambda r: (order[r["model"], r["hardware"]], *map(str, key_of(r)[1:8]), r["solver"], r["capacity_bytes"])
@@ -226,7 +228,7 @@ def _factor(text: str, whole: str) -> float:
 def _finish(
     cases: "Sequence[Case]", file: "RowFile | None", jobs: int, dask: str | None, no_cache: bool
 ) -> "tuple[list[Row], int]":
-    """All rows of the cases, and how many are new; on an interrupt say where they are."""
+    """All rows of the cases, and how many are new."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
@@ -247,14 +249,10 @@ def _finish(
     )  # fmt: skip
     with bar, crew.dask(dask) if dask is not None else crew.processes(jobs) as workers:
         task = bar.add_task("starting", total=None)
-        try:
-            for row, new in run(cases, workers, cache, there):
-                rows[key_of(row)] = row
-                count += new
-                if new and file is not None:
-                    file.append(row)
-                bar.update(task, advance=1, description=f"{row['model']} {row['hardware']} {row['capacity_bytes']:,} B")
-        except KeyboardInterrupt:
-            kept = f"{len(file.rows)} rows are in {file.path}; run again to go on" if file else "use -o to keep rows"
-            raise KeyboardInterrupt(kept) from None
+        for row, new in run(cases, workers, cache, there):
+            rows[key_of(row)] = row
+            count += new
+            if new and file is not None:
+                file.append(row)
+            bar.update(task, advance=1, description=f"{row['model']} {row['hardware']} {row['capacity_bytes']:,} B")
     return list(rows.values()), count
