@@ -18,7 +18,7 @@ from cosma.hardware import Hardware
 from cosma.rows import Row
 from cosma.solvers.base import Deadline, Options
 from cosma.solvers.orders import smallest_peak_bytes
-from cosma.solvers.stoppable import kill
+from cosma.solvers.stoppable import interrupts_held, kill, prepare_worker
 from cosma.units import parse_bytes
 
 COLUMNS = (
@@ -112,7 +112,8 @@ def _watch(run: Run, stop: Event) -> Row:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(run, theirs))
-    process.start()
+    with interrupts_held():
+        process.start()
     theirs.close()
     begin, peak, row = time.monotonic(), 0, None
     limit_s, limit_bytes = run.options.time_limit_s + _GRACE_S, run.options.memory_limit_bytes
@@ -165,6 +166,7 @@ def _memory(pid: int | None) -> int:
 
 def _child(run: Run, out: Connection) -> None:
     """Solve, in the process, and send the row; what goes wrong is a row as well."""
+    prepare_worker()
     begin = time.perf_counter()
     row = run.head
     try:

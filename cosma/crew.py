@@ -1,16 +1,15 @@
 """Tasks on any `concurrent.futures.Executor`, processes here or a Dask cluster; killed workers are survived."""
 
 import importlib
-import multiprocessing
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from cosma.errors import InputError
-from cosma.solvers.stoppable import kill, prepare_worker
+from cosma.solvers.stoppable import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +91,12 @@ class Crew:
         executor, self._executor = self._executor, None
         if executor is None:
             return
-        processes = list((getattr(executor, "_processes", None) or {}).values())
         for future in self._running:
             future.cancel()
-        executor.shutdown(wait=False)
-        for process in processes:
-            kill(process.pid)
+        if isinstance(executor, Workers):
+            executor.stop()
+        else:
+            executor.shutdown(wait=False)
 
 
 def _explain(error: BaseException) -> Failed:
@@ -107,8 +106,7 @@ def _explain(error: BaseException) -> Failed:
 @contextmanager
 def processes(jobs: int) -> Iterator[Crew]:
     """Processes of this machine, started when the first task comes."""
-    context = multiprocessing.get_context("spawn")
-    crew = Crew(lambda: ProcessPoolExecutor(jobs, mp_context=context, initializer=prepare_worker), jobs)
+    crew = Crew(lambda: Workers(jobs), jobs)
     try:
         yield crew
     finally:

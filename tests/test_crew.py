@@ -123,6 +123,21 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path, how: sign
     assert len({key_of(r) for r in stored}) == len(stored) == 42
 
 
+def test_an_interrupt_finds_workers_that_are_not_up_yet() -> None:
+    """A terminal sends it to them as well; only the parent has something to say."""
+    process = subprocess.Popen(
+        sweep("--jobs", 2, "--no-cache"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    started = psutil.Process(process.pid)
+    while len(started.children()) < 2 and process.poll() is None:  # the first keeps track of semaphores
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert said.strip() == "cosma: interrupted; nothing was kept; use -o to keep rows"
+    assert process.returncode == 130
+
+
 def test_a_row_that_an_interrupt_finds_written_and_not_noted_counts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Divide and conquer: stretches as problems, carried residency, stitching, the same answer on any number of cores."""
 
 import itertools
+import os
 import random
 
 import pytest
@@ -106,6 +107,15 @@ def test_the_same_plan_on_any_number_of_processes() -> None:
     problem = network("amoebanet_d", "none", 3_211_264)
     plans = [run(problem, jobs=jobs).best for jobs in (1, 2, 3)]
     assert len({(p.timeline.order, p.evicted, p.offsets) for p in plans}) == 1
+
+
+def die(*_: object, **__: object) -> None:
+    os._exit(7)
+
+
+def test_a_process_that_dies_leaves_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divide, "_solve_stretch", die)
+    run(network("amoebanet_d", "none", 3_211_264), jobs=2)
 
 
 def test_time_runs_out_with_a_plan() -> None:

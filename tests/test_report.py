@@ -109,6 +109,15 @@ def test_bad_input(run, plan: Path, folder: Path, arguments: list, code: int, sa
     assert not list(folder.glob("page.*"))
 
 
+def test_a_bound_says_nothing_of_more_room(run, tmp_path: Path) -> None:
+    tiny, target = MODELS / "tiny_branches.onnx", tmp_path / "plan.json"
+    assert run("compile", tiny, "--scratchpad", "24KiB", "-o", target).code == 0
+    outcome = run("report", target, tiny, "--scratchpad", "25KiB")
+    assert outcome.code == 2
+    assert "its bound was proved for 24,576 B aligned to 1 B and says nothing of 25,600 B" in outcome.err
+    assert "Optimal over all schedules" in run("report", target, tiny, "--scratchpad", "23KiB").out
+
+
 def test_one_file_for_two_outputs(run, tmp_path: Path) -> None:
     same = tmp_path / "a.html"
     outcome = run("compile", DENSENET, "--scratchpad", "8MiB", "--plot", same, "--report", same)

@@ -36,6 +36,17 @@ def test_run_command(run, planned, tmp_path: Path) -> None:
     assert report["outputs"] == {"joined": 1536, "sum": 1024}
 
 
+def test_the_plan_knows_its_scratchpad(run, planned) -> None:
+    assert "bit-exact" in run("run", *planned).out
+    assert "of 20,480 B" in run("verify", *planned).out
+    plan, source = planned
+    plan.write_text(plan.read_text().replace('"capacity_bytes": 20480', '"capacity_bytes": 18432'))
+    for command in ("run", "verify"):
+        outcome = run(command, plan, source)
+        assert outcome.code == 4
+        assert "lies outside the 18432 B scratchpad" in outcome.err
+
+
 def test_wall_time_needs_a_trace(run, planned, tmp_path: Path) -> None:
     flags = [*planned, "--scratchpad", "20KiB", "--wall-time"]
     assert "add --trace FILE" in run("run", *flags).err

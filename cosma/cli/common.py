@@ -17,8 +17,9 @@ from cosma.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cosma.compile import Settings
+    from cosma.compile import Prepared, Settings
     from cosma.hardware import Hardware
+    from cosma.plan import Plan
     from cosma.rows import RowFile
     from cosma.solvers.base import Options
 
@@ -111,6 +112,25 @@ def hardware_of(name: str | None, scratchpad: str | None) -> "Hardware":
     if capacity is None:
         raise InputError("no hardware given; add --hw SPEC (see 'cosma specs') or --scratchpad SIZE, e.g. 512KiB")
     return Hardware("scratchpad", capacity)
+
+
+def planned(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Prepared, Hardware]":
+    """A plan and its model, read as the plan says, on this hardware or else on the scratchpad that the plan states.
+
+    Raises InputError. Whether the plan is valid there is for the caller to check.
+    """
+    from cosma.compile import Settings, prepare
+    from cosma.hardware import Hardware
+    from cosma.plan import read_plan
+
+    document = read_plan(plan)
+    source = document.source
+    if hw is None and scratchpad is None:
+        hardware = Hardware(document.hardware, document.capacity_bytes, alignment_bytes=document.alignment_bytes)
+    else:
+        hardware = hardware_of(hw, scratchpad)
+    settings = Settings(source.dtype, source.fusion, source.weights, source.dims)
+    return document, prepare(model, hardware, settings), hardware
 
 
 def options_of(

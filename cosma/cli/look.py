@@ -13,6 +13,7 @@ from cosma.cli.common import (
     hardware_options,
     json_option,
     model_options,
+    planned,
     progress,
     settings_of,
 )  # fmt: skip
@@ -28,17 +29,13 @@ def verify_command(plan: Path, model: Path, hw: str | None, scratchpad: str | No
     """Replay PLAN on MODEL, read as the plan says, and check every rule on the given hardware.
 
     \b
+    Without hardware the scratchpad is the one that the plan was made for.
     Example: cosma verify plan.json models/densenet121.onnx --hw hexagon_8mib
     """
-    hardware = hardware_of(hw, scratchpad)
     with progress(f"verifying {plan.name}"):
-        from cosma.compile import Settings, prepare
-        from cosma.plan import read_plan
         from cosma.verify import check
 
-        document = read_plan(plan)
-        source = document.source
-        prepared = prepare(model, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims))
+        document, prepared, hardware = planned(plan, model, hw, scratchpad)
         replay = check(document, prepared.problem)
     valid = not replay.violations
     if as_json:

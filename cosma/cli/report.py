@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cosma.cli.common import console, hardware_of, hardware_options, json_option, progress
+from cosma.cli.common import console, hardware_options, json_option, planned, progress
 from cosma.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
@@ -83,24 +83,25 @@ def _report_rows(path: Path, output: Path | None, as_json: bool) -> None:
 
 
 def _read(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Problem]":
-    """The plan and its problem, verified. Raises InputError, VerificationError."""
-    from cosma.compile import Settings, prepare
-    from cosma.hardware import Hardware
-    from cosma.plan import read_plan
+    """The plan and its problem, verified. Raises InputError, VerificationError.
+
+    A bound holds for less room as well, but not for more.
+    """
     from cosma.verify import check
 
-    document = read_plan(plan)
-    source = document.source
-    if hw is None and scratchpad is None:
-        hardware = Hardware(document.hardware, document.capacity_bytes, alignment_bytes=document.alignment_bytes)
-    else:
-        hardware = hardware_of(hw, scratchpad)
-    prepared = prepare(model, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims))
+    document, prepared, hardware = planned(plan, model, hw, scratchpad)
     found = check(document, prepared.problem).violations
     if found:
         raise VerificationError(
             f"{plan}: nothing to explain, the plan is not valid for {model} on {hardware.name}; "
             "give the model and hardware it was made for, or compile again",
             found,
+        )
+    capacity, alignment = document.capacity_bytes, document.alignment_bytes
+    if capacity < hardware.capacity_bytes or alignment > hardware.alignment_bytes:
+        raise InputError(
+            f"{plan}: its bound was proved for {capacity:,} B aligned to {alignment} B and says nothing of "
+            f"{hardware.capacity_bytes:,} B aligned to {hardware.alignment_bytes} B; compile again, or "
+            "leave out --hw and --scratchpad"
         )
     return document, prepared.problem

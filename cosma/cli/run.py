@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cosma.cli.common import console, hardware_of, hardware_options, json_option, progress
+from cosma.cli.common import console, hardware_options, json_option, planned, progress
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def run_command(
     """Run PLAN on real tensors in a scratchpad of bytes, and compare with an ordinary run of MODEL bit for bit.
 
     \b
-    Example: cosma run plan.json models/densenet121.onnx --hw hexagon_8mib --trace trace.json
+    Without hardware the scratchpad is the one that the plan was made for. The plan is verified first.
+    Example: cosma run plan.json models/densenet121.onnx --trace trace.json
     """
     from cosma.files import check_suffix, check_writable, write_atomic
 
@@ -42,16 +43,11 @@ def run_command(
         if trace in (plan, model):
             raise InputError(f"--trace {trace} would overwrite what is to be run; give it another name")
         check_writable(trace)
-    hardware = hardware_of(hw, scratchpad)
     with progress(f"running {model.name}"):
-        from cosma.compile import Settings, prepare
         from cosma.execute.run import run
         from cosma.execute.trace import to_json
-        from cosma.plan import read_plan
 
-        document = read_plan(plan)
-        source = document.source
-        prepared = prepare(model, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims))
+        document, prepared, _ = planned(plan, model, hw, scratchpad)
         execution = run(document, prepared, model, inputs, seed)
         if trace is not None:
             write_atomic(trace, to_json(execution.events, wall_time).encode())

@@ -8,10 +8,9 @@ dearest evictions are solved in the same way until none improves; then again wit
 The bound is that of windows as sub-DAGs, or of forced residency.
 """
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +22,7 @@ from cosma.solvers.bounds import Potentials
 from cosma.solvers.orders import LARGEST_SPACE, three_orders
 from cosma.solvers.outcome import Outcome, Placed, cheapest
 from cosma.solvers.space import whole
+from cosma.solvers.stoppable import Workers
 from cosma.solvers.timeline import Timeline
 from cosma.solvers.windows import window_bounds, windows
 
@@ -156,18 +156,21 @@ def _solver(how: str, options: Options, deadline: Deadline) -> Iterator[_Solve]:
         options, solver="auto", state_limit=min(options.state_limit, _PART_STATES), write_model=None, jobs=1
     )
     one = partial(_solve_stretch, how=how, options=inner, deadline=deadline)
-    pool: list[ProcessPoolExecutor] = []
+    pool: list[Workers] = []
 
     def run(todo: list[Stretch]) -> list[tuple[int, ...] | None]:
         if options.jobs > 1 and len(todo) > 1 and not pool:
-            pool.append(ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")))
-        return list(pool[0].map(one, todo) if pool else map(one, todo))
+            pool.append(Workers(options.jobs))
+        with suppress(BrokenExecutor):
+            return list(pool[0].map(one, todo) if pool else map(one, todo))
+        pool.pop()  # a process was killed, e.g. for its memory: nothing is found, the plan stays as it is
+        return [None] * len(todo)
 
     try:
         yield run
     finally:
-        for executor in pool:
-            executor.shutdown(cancel_futures=True)
+        for workers in pool:
+            workers.stop()
 
 
 def _solve_stretch(part: Stretch, how: str, options: Options, deadline: Deadline) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import ceil, isfinite
 from typing import Any
 
-from cosma.solvers import stoppable
+from cosma.solvers import cp_sat, stoppable
 from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 
@@ -51,13 +51,8 @@ def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
     program.minimize(cp_model.LinearExpr.weighted_sum(x, model.costs) + model.offset)
     for column, value in model.hint.items():
         program.add_hint(x[column], value)
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = 0
-    solver.parameters.log_search_progress = log
-    solver.parameters.max_time_in_seconds = max(_LEAST_S, deadline.remaining_s)
     first = First()
-    status = solver.solve(program, first)
+    solver, status = cp_sat.solve(program, deadline, log=log, callback=first)
     bound = _integer_bound(solver.best_objective_bound)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         values = tuple(solver.value(v) for v in x)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cosma.allocate import Block
+from cosma.solvers import cp_sat
 from cosma.solvers.base import Deadline
 
 _EFFORT = 5.0  # CP-SAT's deterministic seconds
@@ -27,9 +28,5 @@ def proved_unplaceable(blocks: Sequence[Block], capacity_bytes: int, alignment_b
         places.append(model.new_fixed_size_interval_var(offset, size, f"place{i}"))
         times.append(model.new_fixed_size_interval_var(block.start, block.end - block.start, f"time{i}"))
     model.add_no_overlap_2d(times, places)
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = 0
-    solver.parameters.max_deterministic_time = _EFFORT
-    solver.parameters.max_time_in_seconds = max(0.01, deadline.remaining_s)
-    return bool(solver.solve(model) == cp_model.INFEASIBLE)
+    _, status = cp_sat.solve(model, deadline, effort=_EFFORT)
+    return bool(status == cp_model.INFEASIBLE)

@@ -1,4 +1,4 @@
-"""Solvers in processes of their own, which can be stopped when they ignore their time limit."""
+"""Processes that can be stopped: of solvers that ignore their time limit, of sweeps, of divide and conquer."""
 
 import atexit
 import multiprocessing
@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as NotInTimeError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import psutil
@@ -19,12 +20,56 @@ from cosma.solvers.base import Deadline
 
 T = TypeVar("T")
 _LOOK_S = 1.0  # between two looks at whether the parent lives
-_WORKERS: dict[str, ProcessPoolExecutor] = {}
 _GRACE_S = 1.0  # after the time limit, for the solver to say what it has
 
 
 class StoppedError(Exception):
     """The process has no answer; the message says why."""
+
+
+class Workers(ProcessPoolExecutor):
+    """Processes that leave interrupts to this one, end when it has ended, and can be stopped at once."""
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        super().__init__(count, mp_context=context, initializer=prepare_worker)
+
+    def submit(self, call: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
+        """As any executor does. Processes are started here."""
+        with interrupts_held():
+            return super().submit(call, *arguments, **named)
+
+    def stop(self) -> None:
+        """End all processes, whatever they are doing."""
+        pids = list(self._processes or ())
+        self.shutdown(wait=False, cancel_futures=True)
+        for pid in pids:
+            kill(pid)
+
+
+_WORKERS: dict[str, Workers] = {}
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Start processes here: one that is half started would complain on the terminal when Ctrl-C comes.
+
+    What is started never sees it, since it inherits the mask; this process sees it at the end. The mask alone would
+    not do for that: any other thread may receive the signal, and Python raises it in the main thread all the same.
+    """
+    resource_tracker.ensure_running()  # clears the mask when it starts
+    came: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        if came and callable(handler):
+            handler(came[0], None)
 
 
 def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) -> T:
@@ -36,15 +81,14 @@ def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) 
         _WORKERS.pop(kind, None)
         raise StoppedError("crashed") from None
     except NotInTimeError:
-        _stop(kind)
+        _WORKERS.pop(kind).stop()
         raise StoppedError("ran past its time limit and was stopped") from None
 
 
-def worker(kind: str) -> ProcessPoolExecutor:
+def worker(kind: str) -> Workers:
     """The process for a kind of solver; libraries that cannot share one are of different kinds."""
     if kind not in _WORKERS:
-        context = multiprocessing.get_context("spawn")
-        _WORKERS[kind] = ProcessPoolExecutor(1, mp_context=context, initializer=prepare_worker)
+        _WORKERS[kind] = Workers(1)
         atexit.register(_WORKERS[kind].shutdown, wait=False, cancel_futures=True)
     return _WORKERS[kind]
 
@@ -70,8 +114,3 @@ def kill(pid: int, itself: bool = True) -> None:
         for one in [*process.children(recursive=True), *([process] if itself else [])]:
             with suppress(psutil.Error):
                 one.kill()
-
-
-def _stop(kind: str) -> None:
-    for pid in list(_WORKERS.pop(kind)._processes):
-        kill(pid)
