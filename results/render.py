@@ -193,16 +193,15 @@ def sweep_summary() -> str:
 def mutations_table() -> str:
     """What became of plans changed in one place, over all networks, settings, capacities and alignments."""
     found = rows("mutations")
-    columns = ("possible", "tried", "accepted", "bit_exact", "rejected", "went_wrong")
+    columns = ("tried", "accepted", "bit_exact", "rejected", "rejected_run", "went_wrong")
     lines = []
     for kind in dict.fromkeys(r["kind"] for r in found):
         counts = (sum(int(r[c]) for r in found if r["kind"] == kind) for c in columns)
         lines.append([kind, *(f"{count:,}" for count in counts)])
     total = (f"{sum(int(r[c]) for r in found):,}" for c in columns)
     lines.append(["all", *total])
-    return table(
-        ["mutation", "possible", "tried", "accepted", "of these bit-exact", "rejected", "of these went wrong"], lines
-    )
+    heads = ["mutation", "tried", "accepted", "of these bit-exact", "rejected", "of these run", "went wrong"]
+    return table(heads, lines)
 
 
 def runs_summary() -> str:

@@ -125,27 +125,40 @@ def _shortened(plan: Plan, problem: Problem) -> Iterator[Mutant]:
             yield Mutant("residency shortened", _rebuild(plan, problem, changed), expected)
 
 
-def judge(mutant: Mutant, problem: Problem, network: Network) -> str:
-    """ "accepted" (and bit-exact), "rejected" (and the run goes wrong) or "harmless" (rejected, though this run is fine).
-
-    Raises AssertionError if the verifier's verdict or reason is not the oracle's, CosmaError if it accepts
-    a plan that does not run bit-exactly.
-    """
+def is_accepted(mutant: Mutant, problem: Problem) -> bool:
+    """The verifier's verdict. Raises AssertionError if that or its reason is not the oracle's."""
     violations = check(mutant.plan, problem).violations
     if not mutant.expected:
         assert not violations, f"{mutant.kind}: {violations[0]}"
-        assert execute(mutant.plan, problem, network).difference is None
-        return "accepted"
+        return True
     assert any(mutant.expected in v for v in violations), f"{mutant.kind}: {mutant.expected!r} not in {violations}"
+    return False
+
+
+def goes_wrong(mutant: Mutant, problem: Problem, network: Network) -> bool:
+    """Whether the machine stops, or finds other bytes than it should."""
     try:
-        execute(mutant.plan, problem, network)
+        return execute(mutant.plan, problem, network).difference is not None
     except CosmaError:
-        return "rejected"
-    return "harmless"
+        return True
 
 
 def tally(plan: Plan, problem: Problem, network: Network, every: int = 1) -> Counter[tuple[str, str]]:
-    """(kind, verdict) -> how many, of every `every`-th mutant of each kind (odd, so that both directions are met)."""
-    found = list(mutants(plan, problem))
-    chosen = [m for kind in KINDS for m in [m for m in found if m.kind == kind][::every]]
-    return Counter((mutant.kind, judge(mutant, problem, network)) for mutant in chosen)
+    """(kind, verdict) -> how many. All are judged, all that are accepted are run, and must run bit-exactly.
+
+    Of those rejected, every `every`-th of a kind is run too (odd, so that both directions are met): verdict "wrong" if
+    the run goes wrong, "harmless" if this one does not; the others are "rejected" and not run.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    rejected: Counter[str] = Counter()
+    for mutant in mutants(plan, problem):
+        verdict = "rejected"
+        if is_accepted(mutant, problem):
+            assert not goes_wrong(mutant, problem, network), mutant.kind
+            verdict = "accepted"
+        else:
+            if rejected[mutant.kind] % every == 0:
+                verdict = "wrong" if goes_wrong(mutant, problem, network) else "harmless"
+            rejected[mutant.kind] += 1
+        counts[mutant.kind, verdict] += 1
+    return counts
