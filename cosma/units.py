@@ -73,13 +73,23 @@ def _example(dimension: str) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """262144 -> "256 KiB". Three significant digits, binary units."""
+    """262144 -> "256 KiB". Up to four significant digits, binary units."""
     value, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if abs(value) < 1024:
             break
         value, unit = value / 1024, larger
     return f"{value:.4g} {unit}" if unit != "B" else f"{count} B"
+
+
+def format_si(value: float | None, unit: str) -> str:
+    """0.00025, "s" -> "250 µs". Up to three significant digits; "n/a" for None, which stands for a missing figure."""
+    if value is None:
+        return "n/a"
+    prefixes = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+    factor, prefix = next(((f, p) for f, p in prefixes if value >= f or not value), prefixes[-1])
+    scaled = value / factor
+    return f"{scaled:,.0f} {prefix}{unit}" if scaled >= 999.5 else f"{scaled:.3g} {prefix}{unit}"
 
 
 def align_up(size: int, alignment: int) -> int:

@@ -6,10 +6,11 @@ executed, tensors resident, tensors with a host copy, home tensors loaded before
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from cosma.problem import Problem
+from cosma.solvers.timeline import Timeline
 
 
 def least_traffic(problem: Problem, order: Sequence[int] | None = None) -> int | None:
@@ -103,3 +104,11 @@ def can_be_placed(blocks: Sequence[tuple[int, int, int]], capacity: int) -> bool
         return False
 
     return cache(fits)(0, ())
+
+
+def overfull_steps(timeline: Timeline, evicted: Iterable[int]) -> set[int]:
+    """Steps at which what is resident exceeds the capacity, however it is placed."""
+    capacity, blocks = timeline.problem.capacity_bytes, timeline.blocks(evicted)
+    return {
+        t for t in range(len(timeline.order)) if sum(b.size_bytes for b in blocks if b.start <= t < b.end) > capacity
+    }

@@ -173,7 +173,7 @@ def test_estimates_are_named_so_and_only_where_figures_are(run) -> None:
     assert made["estimate_serial_s"] == made["estimate_transfer_s"] + made["estimate_compute_s"]
     assert "dram.bandwidth 16 GB/s (unconfirmed)" in made["assumptions"][0]
     text = " ".join(run(*base, "--hw", "gap8").out.split())
-    assert "estimates transfers (without parameters) n/a, compute 0.0114 ms; energy of transfers n/a;" in text
+    assert "estimates transfers (without parameters) n/a, compute 11.4 µs; energy of transfers n/a;" in text
 
 
 def test_verify_rejects_and_itemises(run, tmp_path: Path) -> None:

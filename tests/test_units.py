@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosma.errors import InputError
-from cosma.units import align_up, format_bytes, parse_bytes, parse_quantity
+from cosma.units import align_up, format_bytes, format_si, parse_bytes, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,19 @@ def test_align_up(size: int, alignment: int) -> None:
 def test_format_round_trip() -> None:
     for size in (0, 1, 1023, 1024, 262144, 8 * 2**20):
         assert parse_bytes(format_bytes(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00025, "250 µs"),
+        (0, "0 s"),
+        (3e-12, "0.003 ns"),
+        (1, "1 s"),
+        (86400, "86,400 s"),
+        (0.9996, "1,000 ms"),
+        (None, "n/a"),
+    ],
+)
+def test_si_prefixes(value: float | None, text: str) -> None:
+    assert format_si(value, "s") == text

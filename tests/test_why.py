@@ -19,7 +19,7 @@ from cosma.solvers.outcome import Placed, to_plan
 from cosma.solvers.replacement import settle
 from cosma.solvers.timeline import Timeline
 from cosma.verify import require_valid
-from tests.oracle import least_traffic
+from tests import oracle
 from tests.strategies import problems, random_problem
 
 
@@ -41,7 +41,7 @@ def cheapest_instead(placed: Placed, gap: int, steps: range) -> int | None:
     for size in range(len(kept) + 1):
         for chosen in itertools.combinations(kept, size):
             then = evicted - {gap} | set(chosen)
-            if not set(timeline.overfull_steps(then)) & set(steps):
+            if not oracle.overfull_steps(timeline, then) & set(steps):
                 extra = timeline.cost(then) - timeline.cost(evicted)
                 best = extra if best is None else min(best, extra)
     return best
@@ -85,7 +85,7 @@ def test_capacities_are_those_of_brute_force(seed: int) -> None:
     plan, _ = planned(problem)
     order = range(len(problem.graph.operators))
     peak = problem.peak_bytes(order)
-    least = {c: least_traffic(problem.with_capacity(c), order) for c in range(problem.capacity_bytes, peak + 1)}
+    least = {c: oracle.least_traffic(problem.with_capacity(c), order) for c in range(problem.capacity_bytes, peak + 1)}
     levers = [lever for lever in would_help(plan, problem, explain(plan, problem)) if lever.kind == "capacity"]
     falls = [c for c in least if c - 1 in least and least[c] < least[c - 1]]
     expected = [*[c for c in falls[:3] if c < peak], *([peak] if falls else [])]
@@ -110,7 +110,7 @@ def test_in_place_and_better_replacement_are_those_of_brute_force(seed: int) -> 
             for a in operator.inputs:
                 if graph.readers[a][-1] == v and graph.tensors[a].kind != "output" and problem.sizes[a] >= output > 0:
                     modes[v] = (replace(modes[v][0], workspace_bytes=-output),)
-    here, then = least_traffic(problem, order), least_traffic(replace(problem, modes=tuple(modes)), order)
+    here, then = oracle.least_traffic(problem, order), oracle.least_traffic(replace(problem, modes=tuple(modes)), order)
     levers = {lever.kind: lever for lever in would_help(plan, problem, explain(plan, problem))}  # the last of a kind
     if here < plan.claims.non_compulsory_bytes:
         assert levers.pop("addresses").non_compulsory_bytes == here

@@ -11,7 +11,7 @@ from cosma.hardware import load_hardware, spec_names
 from cosma.report.figure import save
 from cosma.rows import Row
 from cosma.staircase import Step, knee, steps, worth_of_next_kib
-from cosma.units import format_bytes
+from cosma.units import format_bytes, format_si
 
 SERIES = ("model", "dims", "dtype", "fusion", "weights", "solver", "problem", "alignment_bytes")  # one curve each
 _SHOWN = 60  # rows of a table on a terminal
@@ -92,13 +92,12 @@ def print_points(console: Console, rows: Sequence[Row]) -> None:
     # What is due to the hardware is not said again.
     names = labels(list({(*_curve_of(row)[:-1], None): None for row in rows}))
     for row in rows[:_SHOWN]:
-        joules = row["estimate_transfer_energy_j"]
         table.add_row(
             names[(*_curve_of(row)[:-1], None)], " ".join(filter(None, (row["hardware"], row["instead"]))),
             format_bytes(row["capacity_bytes"]), _status(row),
             *map(_bytes, (row["moved_bytes"], row["non_compulsory_bytes"])),
-            *map(_time, (row["estimate_transfer_s"], row["estimate_compute_s"])),
-            "n/a" if joules is None else _scaled(joules, "J"),
+            format_si(row["estimate_transfer_s"], "s"), format_si(row["estimate_compute_s"], "s"),
+            format_si(row["estimate_transfer_energy_j"], "J"),
         )  # fmt: skip
     console.print(table)
     if len(rows) > _SHOWN:
@@ -125,18 +124,6 @@ def _status(row: Row) -> str:
 
 def _bytes(value: int | None) -> str:
     return "" if value is None else format_bytes(value)
-
-
-def _time(seconds: float | None) -> str:
-    return "n/a" if seconds is None else _scaled(seconds, "s")
-
-
-def _scaled(value: float, unit: str) -> str:
-    """0.00025 s -> "250 µs"."""
-    factor, prefix = next(
-        (f, p) for f, p in ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")) if value >= f or p == "n"
-    )
-    return f"{value / factor:.3g} {prefix}{unit}"
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:

@@ -13,7 +13,7 @@ from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Problem, Shortage
 from cosma.solvers.base import Result, Size
 from cosma.solvers.registry import Entry
-from cosma.units import align_up, format_bytes
+from cosma.units import align_up, format_bytes, format_si
 
 SHOWN = 10  # rows of a listing that is cut short
 
@@ -104,19 +104,13 @@ def _estimate_rows(made: Estimates, weights: bool) -> list[tuple[str, str]]:
     """One row, or none where the spec has no figures to estimate from."""
     if not made.known:
         return []
-    energy = made.transfer_energy_j
-    joules = "n/a" if energy is None else f"{1e3 * energy:,.3g} mJ"
     what = "transfers" if weights else "transfers (without parameters)"
-    times = f"{what} {_ms(made.transfer_s)}, compute {_ms(made.compute_s)}"
+    times = f"{what} {format_si(made.transfer_s, 's')}, compute {format_si(made.compute_s, 's')}"
     if made.serial_s is not None:
-        times += f", together {_ms(made.overlapped_s)} (overlapped) to {_ms(made.serial_s)} (serial)"
+        low, high = (format_si(value, "s") for value in (made.overlapped_s, made.serial_s))
+        times += f", together {low} (overlapped) to {high} (serial)"
+    joules = format_si(made.transfer_energy_j, "J")
     return [("estimates", f"{times}; energy of transfers {joules}; see --json for the assumptions")]
-
-
-def _ms(seconds: float | None) -> str:
-    if seconds is None:
-        return "n/a"
-    return f"{1e3 * seconds:,.1f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
 
 
 def _describe_size(size: Size) -> str:

@@ -85,21 +85,6 @@ class Timeline:
         workspaces = [(t, modes[v][self.modes[v]].workspace_bytes) for t, v in enumerate(self.order)]
         return rows + [Block(t, t + 1, size) for t, size in workspaces if size > 0]
 
-    def overfull_steps(self, evicted: Iterable[int]) -> list[int]:
-        """Steps at which the kept tensors exceed the room, however they are placed."""
-        change = [0] * (len(self.order) + 1)
-        gone = set(evicted)
-        for g, gap in enumerate(self.gaps):
-            if g not in gone:
-                change[gap.first + 1] += self.problem.sizes[gap.tensor]
-                change[gap.second] -= self.problem.sizes[gap.tensor]
-        overfull, live = [], 0
-        for t, room in enumerate(self.room):
-            live += change[t]
-            if live > room:
-                overfull.append(t)
-        return overfull
-
     def residencies(self, evicted: Iterable[int], offsets: Sequence[int]) -> tuple[Residency, ...]:
         """The plan's table for placed intervals, by start, then by offset."""
         names, sizes = self.problem.graph.tensors, self.problem.sizes
