@@ -1,6 +1,7 @@
 """Tasks on any `concurrent.futures.Executor`, processes here or a Dask cluster; killed workers are survived."""
 
 import importlib
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -120,6 +121,8 @@ def dask(address: str) -> Iterator[Crew]:
         distributed: Any = importlib.import_module("distributed")  # it is not typed
     except ImportError:
         raise InputError("--dask needs the package distributed; pip install 'cosma-compiler[dask]'") from None
+    if not re.search(r":\d+$", address):
+        raise InputError(f"--dask {address!r} has no port; write e.g. tcp://10.0.0.1:8786")
     try:
         client = distributed.Client(address, timeout=10, set_as_default=False)
         client.wait_for_workers(1, timeout=30)

@@ -109,6 +109,21 @@ def test_the_same_plan_on_any_number_of_processes() -> None:
     assert len({(p.timeline.order, p.evicted, p.offsets) for p in plans}) == 1
 
 
+def test_what_is_known_of_the_whole_is_not_taken_for_a_part() -> None:
+    """A schedule and a bound from another capacity, as in a staircase where a limit strikes."""
+    for seed in range(30):
+        problem = tight(seed, 9)
+        exact = run(problem, "auto")
+        best = exact.best.cost_bytes
+        assert exact.bound_bytes == best
+        larger = problem.with_capacity(problem.capacity_bytes + 1)
+        known = run(larger, "auto")
+        there = {"known_order": known.best.timeline.order, "known_bound": known.bound_bytes}
+        for solver in ("auto", "divide"):
+            outcome = run(problem, solver, state_limit=3, **there)
+            assert outcome.bound_bytes <= best <= outcome.best.cost_bytes
+
+
 def die(*_: object, **__: object) -> None:
     os._exit(7)
 

@@ -132,6 +132,7 @@ SHIPPED = {
     "tt_wormhole_n150": (1_500_000, 1, 72, 288e9, None, 1.82e12),
     "tt_wormhole_n300": (1_500_000, 1, 64, 288e9, None, 1.82e12),
     "vta_pynq": (32768, 16, 1, None, None, 25.6e9),
+    "vta_ultra96": (32768, 16, 1, None, None, 25.6e9),
 }
 
 

@@ -153,8 +153,9 @@ def _bound(problem: Problem, order: Sequence[int], deadline: Deadline) -> tuple[
 def _solver(how: str, options: Options, deadline: Deadline) -> Iterator[_Solve]:
     """What solves stretches: this process, or several that are started when there is more than one stretch."""
     inner = replace(
-        options, solver="auto", state_limit=min(options.state_limit, _PART_STATES), write_model=None, jobs=1
-    )
+        options, solver="auto", state_limit=min(options.state_limit, _PART_STATES), write_model=None, jobs=1,
+        known_order=(), known_bound=0,  # they are of the whole problem
+    )  # fmt: skip
     one = partial(_solve_stretch, how=how, options=inner, deadline=deadline)
     pool: list[Workers] = []
 
