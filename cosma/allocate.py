@@ -4,8 +4,10 @@ Deterministic: a greedy portfolio first, then a single-threaded branch and bound
 at the capacity itself. Nothing is returned that has not been checked here.
 """
 
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,9 +101,10 @@ def _omnimalloc(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> 
     try:
         # The public allocators minimise the peak under a wall-clock limit. Underneath lies what is
         # needed here: a search for any placement below a bound, limited in nodes, so repeatable.
-        from omnimalloc import Allocation, allocate
-        from omnimalloc._cpp import Partition, try_solve_many
-        from omnimalloc.allocators.supermalloc import DEFAULT_HEURISTICS
+        with _no_matplotlib():
+            from omnimalloc import Allocation, allocate
+            from omnimalloc._cpp import Partition, try_solve_many
+            from omnimalloc.allocators.supermalloc import DEFAULT_HEURISTICS
     except ImportError:  # no build for this platform, or another layout of its internals
         largest_first = sorted(range(len(rows)), key=lambda i: (-rows[i][2], rows[i][0], i))
         yield list(best_fit([Block(*row) for row in rows], 1, largest_first))
@@ -116,6 +119,19 @@ def _omnimalloc(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> 
     )  # fmt: skip
     if solution is not None:
         yield _in_order(solution.allocations)
+
+
+@contextmanager
+def _no_matplotlib() -> Iterator[None]:
+    """Hide what omnimalloc would draw with: importing it takes longer than most compilations."""
+    hidden = "matplotlib" not in sys.modules
+    if hidden:
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]  # documented: its import fails then
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["matplotlib"]
 
 
 def _in_order(allocations: Iterable[Any]) -> list[int]:

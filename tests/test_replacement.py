@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -177,8 +179,6 @@ def test_place_agrees_with_brute_force() -> None:
 
 
 def test_best_fit_steps_in_without_omnimalloc(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "omnimalloc", None)
     blocks = [Block(0, 2, 48), Block(1, 3, 16), Block(2, 4, 48), Block(0, 4, 0)]
     offsets = place(blocks, 64, 16)
@@ -186,3 +186,12 @@ def test_best_fit_steps_in_without_omnimalloc(monkeypatch: pytest.MonkeyPatch) -
     assert all(o % 16 == 0 for o in offsets)
     for seed in range(100):
         assert not overlaps(solve(random_problem(seed)))
+
+
+def test_addresses_are_found_without_what_draws() -> None:
+    """omnimalloc would load matplotlib, which takes longer than all else; whoever draws still can afterwards."""
+    code = (
+        "import sys; from cosma.allocate import Block, place; assert place([Block(0, 2, 8), Block(1, 3, 8)], 16); "
+        "assert 'omnimalloc' in sys.modules and 'matplotlib' not in sys.modules; import matplotlib.figure"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
