@@ -13,7 +13,7 @@ import psutil
 
 from cosma import __version__
 from cosma.compile import Prepared, solve
-from cosma.errors import CosmaError, InputError
+from cosma.errors import CosmaError
 from cosma.hardware import Hardware
 from cosma.rows import Row
 from cosma.solvers.base import Deadline, Options
@@ -22,14 +22,15 @@ from cosma.solvers.stoppable import interrupts_held, kill, prepare_worker
 from cosma.units import parse_bytes
 
 COLUMNS = (
-    "model", "dtype", "fusion", "weights", "budget", "capacity_bytes", "solver", "status", "compulsory_bytes",
-    "non_compulsory_bytes", "bound_bytes", "gap", "first_s", "proof_s", "seconds", "rows", "columns", "terms", "states",
-    "peak_memory_mib", "time_limit_s", "memory_limit_bytes", "problem", "version", "why",
+    "model", "dtype", "fusion", "weights", "budget", "capacity_bytes", "alignment_bytes", "solver", "status",
+    "compulsory_bytes", "non_compulsory_bytes", "bound_bytes", "gap", "first_s", "proof_s", "seconds", "rows",
+    "columns", "terms", "states", "peak_memory_mib", "time_limit_s", "state_limit", "memory_limit_bytes", "problem",
+    "version", "why",
 )  # fmt: skip
 # What makes two runs the same run: a rerun skips those that are there.
 KEY = (
-    "model", "dtype", "fusion", "weights", "capacity_bytes", "solver", "time_limit_s", "memory_limit_bytes",
-    "problem", "version",
+    "model", "dtype", "fusion", "weights", "capacity_bytes", "alignment_bytes", "solver", "time_limit_s", "state_limit",
+    "memory_limit_bytes", "problem", "version",
 )  # fmt: skip
 BUDGETS = ("M_R", "M_H", "M_P")
 _GRACE_S = 5.0  # for a process to start and to tell what it has, beyond the time limit
@@ -54,6 +55,7 @@ class Run:
             "model": source.model, "dtype": source.dtype, "fusion": source.fusion, "weights": source.weights,
             "budget": self.budget, "capacity_bytes": problem.capacity_bytes, "solver": self.options.solver,
             "compulsory_bytes": problem.compulsory_bytes, "time_limit_s": self.options.time_limit_s,
+            "alignment_bytes": problem.alignment_bytes, "state_limit": self.options.state_limit,
             "memory_limit_bytes": self.options.memory_limit_bytes, "problem": source.fingerprint[7:19],
             "version": __version__,
         }  # fmt: skip
@@ -69,26 +71,21 @@ def key_of(row: Row) -> tuple[Any, ...]:
     return tuple(row[column] for column in KEY)
 
 
-def at_budgets(prepared: Prepared, budgets: Sequence[str], deadline: Deadline) -> Iterator[tuple[str, Prepared]]:
+def at_budgets(prepared: Prepared, budgets: Sequence[str], deadline: Deadline) -> Iterator[tuple[str, Prepared | None]]:
     """The problem at each budget: M_R, M_H, M_P or a size. Raises InputError for what is none of these.
 
-    M_P takes a search over all schedules; it is refused where that does not end in time.
+    M_P takes a search over all schedules; None where it and M_H are not known because that did not end in time.
     """
     problem = prepared.problem
-    low = problem.working_set_bytes
+    sizes = {b: parse_bytes(b, "--budgets") for b in budgets if b not in BUDGETS}
+    sizes["M_R"] = low = problem.working_set_bytes
+    if {"M_H", "M_P"} & set(budgets):
+        high = smallest_peak_bytes(problem, deadline)
+        if high is not None:
+            sizes |= {"M_P": high, "M_H": (low + high) // 2}
     for budget in budgets:
-        if budget == "M_R":
-            capacity = low
-        elif budget in BUDGETS:
-            high = smallest_peak_bytes(problem, deadline)
-            if high is None:
-                raise InputError(
-                    f"--budgets {budget}: M_P of {prepared.source.model} was not found in time; give sizes"
-                )
-            capacity = high if budget == "M_P" else (low + high) // 2
-        else:
-            capacity = parse_bytes(budget, "--budgets")
-        yield budget, replace(prepared, problem=problem.with_capacity(capacity))
+        capacity = sizes.get(budget)
+        yield budget, None if capacity is None else replace(prepared, problem=problem.with_capacity(capacity))
 
 
 def run_all(runs: Sequence[Run], jobs: int) -> Generator[Row, None, None]:

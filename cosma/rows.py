@@ -12,6 +12,7 @@ from cosma.errors import InputError
 from cosma.files import check_suffix, check_writable, write_atomic
 
 Row = dict[str, Any]
+WENT_WRONG = ("error", "crashed")  # statuses of runs that are tried again
 
 
 class RowFile:

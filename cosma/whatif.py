@@ -15,7 +15,7 @@ from cosma.crew import Crew, Failed
 from cosma.errors import CosmaError
 from cosma.estimate import Estimates, estimate
 from cosma.hardware import Hardware
-from cosma.rows import Row
+from cosma.rows import WENT_WRONG, Row
 from cosma.solvers.base import Options
 from cosma.staircase import Found, Probe, Search, staircase
 
@@ -127,7 +127,7 @@ def run(
     Which probes are asked does not depend on the crew, so neither do the rows, but for their order. (Rows that are
     there have no schedule to start from; where optima are not proved, going on may find other plans.)
     """
-    usable = [row for row in there if row["status"] not in ("error", "crashed")]
+    usable = [row for row in there if row["status"] not in WENT_WRONG]
     driver = _Driver(crew, cache, {key_of(row): row for row in usable})
     for case in cases:
         yield from driver.advance(_Progress(case, case.rounds()), None)

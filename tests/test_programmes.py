@@ -286,8 +286,18 @@ def test_written_models_can_be_read_and_solved(suffix: str, tmp_path) -> None:
     )
     out = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True).stdout
     unit = index(problem, frozenset()).unit
-    home = sum(problem.sizes[a] for a, t in enumerate(problem.graph.tensors) if t.is_home and problem.graph.readers[a])
-    assert round(float(out.split()[-1])) * unit in (best, best + home)  # .lp and .mps leave constants out
+    assert round(float(out.split()[-1])) * unit == best
+    assert f"in units of {unit} B" in path.read_text().splitlines()[0]
+
+
+def test_writing_stops_with_the_clock(tmp_path) -> None:
+    _, problem, _ = hard(range(200), 7)[0]
+    programme = Programme(index(problem, frozenset()), Model("cosma", FOREVER))
+    least_traffic(programme, None)
+    target = tmp_path / "m.lp"
+    assert "had no time left" in backends.write(programme.model, target, 1, Deadline.after(0))
+    assert not target.exists()
+    assert backends.write(programme.model, target, 1, FOREVER) == ""
 
 
 def test_exact_arithmetic_beyond_64_bits() -> None:

@@ -93,7 +93,7 @@ def test_ranges_and_what_does_not_fit(run) -> None:
         (["--scratchpad", "1KiB:8KiB:xinf"], "'inf' is no number"),
         (["--scratchpad", "auto,8KiB"], "give it alone"),
         (["--scratchpad", "8KiB", "--dim", "batch"], "--dim 'batch' is not NAME=N"),
-        (["--scratchpad", "8KiB", "--dask", ""], "no scheduler with workers answers"),
+        (["--scratchpad", "8KiB", "--dask", ""], "has no port"),
         (["--hw", "gemmini_default", "--set", "dram.bandwidth=1e999GB/s"], "no figure of a machine"),
         (["--hw", "gemmini_default", "--set", "dram.bandwidth=1e-999GB/s"], "no figure of a machine"),
         (["--hw", "gemmini_default", "--set", "scratchpad.capacity=8KiB", "--scratchpad", "1MiB"], "leave one out"),

@@ -90,7 +90,7 @@ solver_options = together(
     click.option(
         "--write-model", type=click.Path(path_type=Path), metavar="FILE", help="Write the programme as .lp or .mps."
     ),
-    click.option("--solver-log", is_flag=True, help="Show the log of the solver of the programme, on standard output."),
+    click.option("--solver-log", is_flag=True, help="Show the log of the solver of the programme, on standard error."),
 )  # fmt: skip
 rows_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path),

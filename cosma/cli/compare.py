@@ -71,14 +71,15 @@ def compare_command(
     from cosma.compare import COLUMNS, key_of
     from cosma.files import write_atomic
     from cosma.report.comparison import draw, print_table
-    from cosma.rows import RowFile
+    from cosma.rows import WENT_WRONG, RowFile
 
     check_plot(plot)
     file = None if output is None else RowFile(output, COLUMNS)
     with progress("reading the models"):
         runs = _runs(models, _listed(solvers, "--solvers"), _listed(budgets, "--budgets"), hw, flags)
-    stored = {key_of(row): row for row in (file.rows if file else [])}
-    todo = [run for run in runs if run.key not in stored]
+    stored = {key_of(row): row for row in (file.rows if file else []) if row["status"] not in WENT_WRONG}
+    todo = list({run.key: run for run in runs if run.key not in stored}.values())
+    known = sum(run.key in stored for run in runs)
     with keeping(file):
         for row in _finish(todo, jobs, file):
             stored[key_of(row)] = row
@@ -89,8 +90,8 @@ def compare_command(
         click.echo(json.dumps(rows, indent=2))
     else:
         print_table(console(), rows)
-        if len(todo) < len(runs):
-            click.echo(f"{len(runs) - len(todo)} of {len(runs)} rows were in {output} already")
+        if known:
+            click.echo(f"{known} of {len(runs)} rows were in {output} already")
 
 
 def _listed(text: str, option: str) -> list[str]:
@@ -121,8 +122,17 @@ def _runs(
     for model in models:
         prepared = prepare(model, hardware, settings_of(**flags))
         for budget, at in at_budgets(prepared, budgets, Deadline.after(options.time_limit_s)):
+            if at is None:
+                click.echo(
+                    f"cosma: warning: M_P of {model.name} was not found in {options.time_limit_s:g} s; its runs at "
+                    f"{budget} are left out: give sizes, or a larger --time-limit",
+                    err=True,
+                )
+                continue
             spec = replace(hardware, capacity_bytes=at.problem.capacity_bytes)
             runs += [Run(at, spec, budget, each) for each in chosen]
+    if not runs:
+        raise InputError(f"--budgets {','.join(budgets)}: not known for any of the models; give sizes, e.g. 512KiB")
     return runs
 
 

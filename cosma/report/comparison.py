@@ -28,10 +28,11 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
         size = (
             f"{row['budget']} {row['capacity_bytes']:,}" if str(row["budget"]).startswith("M_") else str(row["budget"])
         )
-        mark = "*" if row["non_compulsory_bytes"] == _least(rows, case) else " "
+        cost = row["non_compulsory_bytes"]
+        mark = "*" if cost is not None and cost == _least(rows, case) else " "
         table.add_row(
             "" if before == case else _name(case), "" if before == case else size, row["solver"], row["status"],
-            _count(row["non_compulsory_bytes"]) + mark, _count(row["bound_bytes"]),
+            _count(cost) + mark, _count(row["bound_bytes"]),
             "" if row["gap"] is None else f"{100 * row['gap']:.1f} %", _seconds(row["first_s"]),
             _seconds(row["proof_s"]) or f"(>{row['seconds']:.2f})", _count(row["terms"]),
             _count(row["peak_memory_mib"]),

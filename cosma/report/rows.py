@@ -50,7 +50,7 @@ def read(path: Path) -> tuple[list[Row], tuple[str, ...]]:
 def _latest(rows: list[Row], columns: tuple[str, ...]) -> list[Row]:
     """What went wrong and was tried again counts once, as it ended."""
     if columns == compare.COLUMNS:
-        return rows
+        return list({(compare.key_of(row), row["budget"]): row for row in rows}.values())
     return list({whatif.key_of(row): row for row in rows}.values())
 
 

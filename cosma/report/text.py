@@ -115,7 +115,8 @@ def _estimate_rows(made: Estimates, weights: bool) -> list[tuple[str, str]]:
 
 def _describe_size(size: Size) -> str:
     root = "" if size.root_bound is None else f"; root bound {size.root_bound:,.0f} B"
-    return f"{size.rows:,} rows, {size.columns:,} columns, {size.terms:,} terms{root}"
+    note = f"; {size.note}" if size.note else ""
+    return f"{size.rows:,} rows, {size.columns:,} columns, {size.terms:,} terms{root}{note}"
 
 
 def print_failure(console: Console, prepared: Prepared, result: Result) -> None:

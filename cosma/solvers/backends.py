@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from cosma.errors import InputError
 from cosma.files import write_atomic
 from cosma.solvers import milp_ortools, milp_pulp
-from cosma.solvers.base import Deadline
-from cosma.solvers.milp import Model, Solved
+from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 from cosma.solvers.stoppable import StoppedError
 
 BACKENDS = (*milp_ortools.NAMES, *milp_pulp.INSTALL)
-BUNDLED = (*milp_ortools.NAMES, "highs", "cbc")  # those that come along
+BUNDLED = (*milp_ortools.BUNDLED, "highs", "cbc")  # those that come along
 
 
 def solve(model: Model, backend: str, deadline: Deadline, log: bool = False) -> Solved:
@@ -40,6 +41,21 @@ def relaxation(model: Model, deadline: Deadline) -> float | None:
         return None
 
 
-def write(model: Model, path: Path, deadline: Deadline) -> None:
-    """Write the model as .lp or .mps."""
-    write_atomic(path, milp_pulp.export(model, path.suffix, deadline))
+def chosen(options: Options) -> str:
+    """Who solves the programmes. Raises InputError where that is not installed, with how to install it."""
+    backend = options.inner or DEFAULT_BACKEND
+    if backend not in BUNDLED:
+        try:
+            (milp_ortools if backend in milp_ortools.NAMES else milp_pulp).require(backend)
+        except StoppedError as error:
+            raise InputError(f"solver {backend!r}: looking for it {error}; use one that comes along") from None
+    return backend
+
+
+def write(model: Model, path: Path, unit: int, deadline: Deadline) -> str:
+    """Write the model as .lp or .mps, its objective in units of `unit` bytes; why it is not written, or ""."""
+    try:
+        write_atomic(path, milp_pulp.export(model, path.suffix, unit, deadline))
+    except (ModelTooLargeError, StoppedError) as error:
+        return f"{path} not written: {error}"
+    return ""

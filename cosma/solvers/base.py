@@ -85,12 +85,16 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a model amounts to. root_bound: optimum of its linear relaxation in bytes, None if not computed."""
+    """What a model amounts to. root_bound: optimum of its linear relaxation in bytes, None if not computed.
+
+    note: what was asked for and was not to be had in time.
+    """
 
     rows: int
     columns: int
     terms: int
     root_bound: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """OR-Tools CP-SAT as it is used here: one worker, a fixed seed, and Ctrl-C for Python to handle."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,8 @@ def solve(
     solver.parameters.random_seed = 0
     solver.parameters.catch_sigint_signal = False
     solver.parameters.log_search_progress = log
+    solver.parameters.log_to_stdout = False  # which is for results
+    solver.log_callback = partial(print, file=sys.stderr)
     solver.parameters.max_deterministic_time = effort
     solver.parameters.max_time_in_seconds = max(_LEAST_S, deadline.remaining_s)
     with ThreadPoolExecutor(1) as thread:

@@ -24,6 +24,7 @@ steps at which that fails.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -34,7 +35,7 @@ from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.orders import LARGEST_SPACE, three_orders
 from cosma.solvers.outcome import Outcome, Placed
 from cosma.solvers.packing import proved_unplaceable
-from cosma.solvers.programme import better_of, measure, no_plan_cheaper
+from cosma.solvers.programme import better_of, measure, no_plan_cheaper, too_large
 from cosma.solvers.replacement import Conflict, find_conflict
 from cosma.solvers.space import bits, whole
 from cosma.solvers.timeindexed.indices import Indices, index
@@ -252,20 +253,21 @@ class Joint:
 
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """The joint programme, with cuts until its optimum can be placed. Requires capacity >= M_R."""
-    backend = options.inner or DEFAULT_BACKEND
+    backend = backends.chosen(options)
     best = three_orders(problem, options, DEFAULT_BACKEND, deadline.share(0.3))
     skip = no_plan_cheaper(best, False, options, deadline)
     if skip is not None:
         return skip
     first_s = deadline.elapsed_s
     if len(problem.graph.operators) > LARGEST_SPACE:
-        return Outcome(best, 0, "trivial", (f"more than {LARGEST_SPACE:,} operators",), first_s=first_s)
+        return too_large(best, ModelTooLargeError(f"more than {LARGEST_SPACE:,} operators"), options, first_s)
     joint = Joint(problem, options, deadline)
     try:
         joint.build()
     except ModelTooLargeError as error:
-        return Outcome(best, 0, "trivial", (str(error),), size=joint.model.size, first_s=first_s)
-    joint.add_windows(best.timeline.order, deadline.share(0.3))
+        return too_large(best, error, options, first_s)
+    with suppress(ModelTooLargeError):  # they only tighten it
+        joint.add_windows(best.timeline.order, deadline.share(0.3))
     size = measure(joint.model, joint.index.unit, options, deadline)
     best, bound, why = _rounds(joint, best, backend, options, deadline)
     if any(len(modes) > 1 for modes in problem.modes):
@@ -297,5 +299,9 @@ def _rounds(
         if not proved_unplaceable(conflict.blocks, problem.capacity_bytes, problem.alignment_bytes, deadline):
             why = (*why, "the optimum was not placed, and that it cannot be was not proved")
             break
-        joint.cut(timeline, conflict)
+        try:
+            joint.cut(timeline, conflict)
+        except ModelTooLargeError as error:
+            why = (*why, str(error))
+            break
     return best, min(bound, best.cost_bytes), why

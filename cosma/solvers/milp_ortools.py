@@ -1,4 +1,4 @@
-"""A model given to OR-Tools: CP-SAT through its own API, HiGHS and SCIP through MathOpt."""
+"""A model given to OR-Tools: CP-SAT through its own API, others through MathOpt."""
 
 import datetime
 import importlib
@@ -6,11 +6,15 @@ from dataclasses import replace
 from math import ceil, isfinite
 from typing import Any
 
+from cosma.errors import InputError
 from cosma.solvers import cp_sat, stoppable
 from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
+from cosma.solvers.stoppable import LOOKING_S
 
-NAMES = ("cp-sat", "mathopt-highs", "mathopt-scip")
+_TYPES = {"mathopt-cp-sat": "CP_SAT", "mathopt-highs": "HIGHS", "mathopt-scip": "GSCIP", "mathopt-gurobi": "GUROBI"}
+NAMES = ("cp-sat", *_TYPES)
+BUNDLED = NAMES[:-1]  # those that come along
 _LEAST_S = 0.01
 _LARGE = 500_000  # terms; stating more takes seconds, and presolving them, in which nobody looks at the clock
 
@@ -23,6 +27,22 @@ def solve(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
     if backend == "cp-sat":
         return stoppable.run("ortools", deadline, _cp_sat, sent, deadline, log)
     return stoppable.run("ortools", deadline, _math_opt, sent, backend, deadline, log)
+
+
+def require(backend: str) -> None:
+    """Raise InputError if OR-Tools cannot find the library of a solver that does not come along."""
+    stoppable.run("ortools", Deadline.after(LOOKING_S), _require_here, backend)
+
+
+def _require_here(backend: str) -> None:
+    mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")
+    try:
+        mathopt.solve(mathopt.Model(), mathopt.SolverType[_TYPES[backend]])
+    except RuntimeError as error:
+        raise InputError(
+            f"solver {backend!r} is not available on this machine ({' '.join(str(error).split())[:120]}); "
+            "to install it: Gurobi and its licence from gurobi.com; solver gurobi takes gurobipy instead"
+        ) from None
 
 
 def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
@@ -98,7 +118,7 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
         program, x = _state(model, deadline, True)
     except ModelTooLargeError as error:
         return Solved("unknown", why=str(error))
-    kind = mathopt.SolverType.HIGHS if backend == "mathopt-highs" else mathopt.SolverType.GSCIP
+    kind = mathopt.SolverType[_TYPES[backend]]
     limit = datetime.timedelta(seconds=max(_LEAST_S, deadline.remaining_s))
     # HiGHS knows no thread parameter here; it is sequential unless told otherwise.
     threads = None if kind == mathopt.SolverType.HIGHS else 1
@@ -106,7 +126,7 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
         time_limit=limit, threads=threads, enable_output=log, relative_gap_tolerance=0.0, absolute_gap_tolerance=0.0
     )
     hints = []
-    if model.hint and kind == mathopt.SolverType.GSCIP:  # HiGHS in MathOpt takes no hints
+    if model.hint and kind != mathopt.SolverType.HIGHS:  # which takes no hints here
         hints = [mathopt.SolutionHint(variable_values={x[c]: float(v) for c, v in model.hint.items()})]
     result = mathopt.solve(
         program, kind, params=parameters, model_params=mathopt.ModelSolveParameters(solution_hints=hints)

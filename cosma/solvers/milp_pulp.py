@@ -16,6 +16,7 @@ from cosma.errors import InputError
 from cosma.solvers import stoppable
 from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
+from cosma.solvers.stoppable import LOOKING_S
 
 # How the solvers are installed; the first two come along.
 INSTALL: dict[str, str] = {
@@ -43,9 +44,18 @@ def solve(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
     return stoppable.run("pulp", deadline, _solve_here, sent, backend, log)
 
 
-def export(model: Model, suffix: str, deadline: Deadline) -> bytes:
-    """The model as the text of an .lp or .mps file."""
-    return stoppable.worker("pulp").submit(_export_here, replace(model, deadline=deadline), suffix).result()
+def require(backend: str) -> None:
+    """Raise InputError if PuLP cannot find the solver."""
+    stoppable.run("pulp", Deadline.after(LOOKING_S), _require_here, backend)
+
+
+def _require_here(backend: str) -> None:
+    _find(importlib.import_module("pulp"), backend, 1.0, False, False)
+
+
+def export(model: Model, suffix: str, unit: int, deadline: Deadline) -> bytes:
+    """The model as the text of an .lp or .mps file. Raises ModelTooLargeError or StoppedError out of time."""
+    return stoppable.run("pulp", deadline, _export_here, replace(model, deadline=deadline), suffix, unit)
 
 
 def _state(model: Model) -> tuple[Any, list[Any]]:
@@ -59,6 +69,8 @@ def _state(model: Model) -> tuple[Any, list[Any]]:
     program += pulp.LpAffineExpression([(v, c) for v, c in zip(x, model.costs, strict=True) if c], model.offset)
     for row, rule in enumerate(model.rules):
         columns, factors = model.terms(row)
+        if row % 1024 == 0 and model.deadline.passed:
+            raise ModelTooLargeError("time was up while the model was given to PuLP")
         expression = pulp.LpAffineExpression([(x[c], f) for c, f in zip(columns, factors, strict=True)])
         low, high = model.row_lows[row], model.row_highs[row]
         if low is not None and low == high:
@@ -68,8 +80,6 @@ def _state(model: Model) -> tuple[Any, list[Any]]:
             program += expression >= low, f"r{row}_{rule}"
         if high is not None:
             program += expression <= high, f"r{row}h_{rule}"
-        if row % 1024 == 0 and model.deadline.passed:
-            raise ModelTooLargeError
     return program, x
 
 
@@ -77,8 +87,8 @@ def _solve_here(model: Model, backend: str, log: bool) -> Solved:
     pulp: Any = importlib.import_module("pulp")
     try:
         program, x = _state(model)
-    except ModelTooLargeError:
-        return Solved("unknown", why=f"time was up while the model was given to {backend}")
+    except ModelTooLargeError as error:
+        return Solved("unknown", why=f"{backend}: {error}")
     solver = _find(pulp, backend, max(0.01, model.deadline.remaining_s), log, bool(model.hint))
     for column, value in model.hint.items():
         x[column].setInitialValue(value)
@@ -130,9 +140,14 @@ def _bound(program: Any, backend: str) -> int | None:
     return ceil(value - 1e-6 * max(1.0, abs(value))) if isfinite(value) and abs(value) < 2**62 else None
 
 
-def _export_here(model: Model, suffix: str) -> bytes:
+def _export_here(model: Model, suffix: str, unit: int) -> bytes:
+    pulp: Any = importlib.import_module("pulp")
     program, _ = _state(model)
+    if model.offset:  # neither format has a constant in the objective that all solvers read
+        program.setObjective(program.objective - model.offset + model.offset * pulp.LpVariable("constant", 1, 1))
+    remark = "\\" if suffix == ".lp" else "*"
+    head = f"{remark} Objective in units of {unit} B.\n".encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{suffix}"
         (program.writeLP if suffix == ".lp" else program.writeMPS)(str(path))
-        return path.read_bytes()
+        return head + path.read_bytes()

@@ -2,8 +2,8 @@
 
 from cosma.graph import Graph
 from cosma.problem import Problem
-from cosma.solvers import replacement
-from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers import backends, replacement
+from cosma.solvers.base import Deadline, Options
 from cosma.solvers.outcome import Outcome, Placed
 from cosma.solvers.search import smallest_peak
 from cosma.solvers.space import Space, whole
@@ -16,7 +16,7 @@ PEAK_STATES = 50_000  # for an order without evictions; where there is one it is
 
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """The compact integer programme on three orders, optimal if the graph allows no other. Capacity >= M_R."""
-    backend = options.inner or DEFAULT_BACKEND
+    backend = backends.chosen(options)
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
     best = replacement.solve(exported, backend, deadline.share(0.3))
     first_s = deadline.elapsed_s

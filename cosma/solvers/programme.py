@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cosma.solvers import backends
 from cosma.solvers.base import Deadline, Options, Size
-from cosma.solvers.milp import Model
+from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.outcome import Outcome, Placed, violations
 
 
@@ -18,12 +18,21 @@ def no_plan_cheaper(incumbent: Placed, always: bool, options: Options, deadline:
 
 def measure(model: Model, unit: int, options: Options, deadline: Deadline) -> Size:
     """The model's size, with its root bound in bytes if wanted; writes it to a file if wanted."""
+    notes, root = [], None
     if options.write_model is not None:
-        backends.write(model, options.write_model, deadline)
-    if not options.root_bound:
-        return model.size
-    root = backends.relaxation(model, deadline.share(0.5))
-    return replace(model.size, root_bound=None if root is None else root * unit)
+        notes.append(backends.write(model, options.write_model, unit, deadline))
+    if options.root_bound:
+        root = backends.relaxation(model, deadline.share(0.5))
+        notes.append("" if root is not None else "root bound not found in time")
+    return replace(model.size, root_bound=None if root is None else root * unit, note="; ".join(filter(None, notes)))
+
+
+def too_large(incumbent: Placed, error: ModelTooLargeError, options: Options, first_s: float) -> Outcome:
+    """The incumbent, where the programme was not stated to the end; of what size it is, nobody knows."""
+    asked = [str(options.write_model)] if options.write_model is not None else []
+    asked += ["root bound"] if options.root_bound else []
+    why = (str(error), *(f"no {what}: the programme was not stated to its end" for what in asked))
+    return Outcome(incumbent, 0, "trivial", why, first_s=first_s)
 
 
 def better_of(incumbent: Placed, found: Placed | None, backend: str) -> tuple[Placed, str]:

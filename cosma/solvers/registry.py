@@ -15,20 +15,21 @@ Solve = Callable[[Problem, Options, Deadline], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A solver: what it does in one line, and what may follow the colon."""
+    """A solver: what it does in one line, what may follow the colon, whether it states one programme for everything."""
 
     solve: Solve
     what: str
     inner: tuple[str, ...] = ()
+    is_programme: bool = False
 
 
 SOLVERS: dict[str, Entry] = {
     "auto": Entry(auto.solve, "search over all schedules, exact where the limits allow"),
     "divide": Entry(divide.solve, "divide and conquer over windows of the schedule", divide.PART_SOLVERS),
-    "joint": Entry(joint.solve, "integer programme over order and replacement, addresses on demand", BACKENDS),
-    "paper": Entry(timeindexed.solve, "the paper's time-indexed integer programme, Eq. 1-12", BACKENDS),
+    "joint": Entry(joint.solve, "integer programme over order and replacement, addresses on demand", BACKENDS, True),
+    "paper": Entry(timeindexed.solve, "the paper's time-indexed integer programme, Eq. 1-12", BACKENDS, True),
     "paper-peak": Entry(
-        timeindexed.solve_peak, "the paper's order of smallest peak, Eq. 13-15, then compact", BACKENDS
+        timeindexed.solve_peak, "the paper's order of smallest peak, Eq. 13-15, then compact", BACKENDS, True
     ),
     "compact": Entry(orders.solve, "integer programme of replacement on three orders", BACKENDS),
     "tflite-exported-belady": Entry(baselines.solve, "TensorFlow Lite's arena, exported order, Belady"),
@@ -47,4 +48,8 @@ def find(options: Options) -> Solve:
     if ":" in options.solver and options.inner not in entry.inner:
         choices = f"one of {', '.join(entry.inner)}" if entry.inner else "nothing"
         raise InputError(f"--solver {options.solver!r}: after '{options.name}:' goes {choices}")
+    if not entry.is_programme and (options.write_model is not None or options.root_bound):
+        wanted = "--write-model" if options.write_model is not None else "--root-bound"
+        those = ", ".join(name for name, other in SOLVERS.items() if other.is_programme)
+        raise InputError(f"{wanted}: solver {options.name!r} states no programme of the whole; use one of {those}")
     return entry.solve

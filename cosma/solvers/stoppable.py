@@ -19,6 +19,7 @@ import psutil
 from cosma.solvers.base import Deadline
 
 T = TypeVar("T")
+LOOKING_S = 20.0  # for a solver to be found, which may ask a licence server
 _LOOK_S = 1.0  # between two looks at whether the parent lives
 _GRACE_S = 1.0  # after the time limit, for the solver to say what it has
 
@@ -57,7 +58,7 @@ def interrupts_held() -> Iterator[None]:
     What is started never sees it, since it inherits the mask; this process sees it at the end. The mask alone would
     not do for that: any other thread may receive the signal, and Python raises it in the main thread all the same.
     """
-    resource_tracker.ensure_running()  # clears the mask when it starts
+    _start_tracker()  # clears the mask when it starts
     came: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
@@ -72,8 +73,23 @@ def interrupts_held() -> Iterator[None]:
             handler(came[0], None)
 
 
+def _start_tracker() -> None:
+    """Start what cleans up after processes that were stopped, and have it do so in silence."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) -> T:
     """`call(*arguments)` in the process for this kind of solver. Raises StoppedError a little after the deadline."""
+    if deadline.passed:
+        raise StoppedError("had no time left")
     try:
         worker(kind).submit(os.getpid).result()  # so that the process itself has started
         return worker(kind).submit(call, *arguments).result(deadline.remaining_s + _GRACE_S)
@@ -83,6 +99,9 @@ def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) 
     except NotInTimeError:
         _WORKERS.pop(kind).stop()
         raise StoppedError("ran past its time limit and was stopped") from None
+    except KeyboardInterrupt:  # Python waits for its workers when it ends
+        _WORKERS.pop(kind).stop()
+        raise
 
 
 def worker(kind: str) -> Workers:
@@ -94,8 +113,12 @@ def worker(kind: str) -> Workers:
 
 
 def prepare_worker() -> None:
-    """In a new process: leave interrupts to the parent, and end when it has ended, however it did."""
+    """In a new process: leave interrupts to the parent, and end when it has ended, however it did.
+
+    What libraries print (logs, licences) goes to standard error: standard output is for results.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
     parent = os.getppid()
 
     def watch() -> None:

@@ -6,7 +6,7 @@ from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
 from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.orders import three_orders
 from cosma.solvers.outcome import Outcome
-from cosma.solvers.programme import better_of, measure, no_plan_cheaper
+from cosma.solvers.programme import better_of, measure, no_plan_cheaper, too_large
 from cosma.solvers.timeindexed.extract import decode, encode, order
 from cosma.solvers.timeindexed.indices import index
 from cosma.solvers.timeindexed.rules import Programme, least_peak, least_traffic
@@ -15,7 +15,7 @@ from cosma.solvers.timeline import Timeline
 
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """Eq. 1-12 with the strengthenings that are not left out. Requires capacity >= M_R."""
-    backend = options.inner or DEFAULT_BACKEND
+    backend = backends.chosen(options)
     incumbent = three_orders(problem, options, DEFAULT_BACKEND, deadline.share(0.3))
     skip = no_plan_cheaper(incumbent, "cutoff" in options.without, options, deadline)
     if skip is not None:
@@ -28,7 +28,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     try:
         least_traffic(programme, cutoff)
     except ModelTooLargeError as error:
-        return Outcome(incumbent, 0, "trivial", (str(error),), size=programme.model.size, first_s=first_s)
+        return too_large(incumbent, error, options, first_s)
     model = programme.model
     if indices.has("warm-start"):
         model.hint = encode(programme, incumbent)
@@ -46,7 +46,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
 
 def solve_peak(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """Eq. 13-15 for the order of smallest peak, then the compact programme for it. Requires capacity >= M_R."""
-    backend = options.inner or DEFAULT_BACKEND
+    backend = backends.chosen(options)
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
     best = replacement.solve(exported, DEFAULT_BACKEND, deadline.share(0.2))
     first_s = deadline.elapsed_s
@@ -56,7 +56,7 @@ def solve_peak(problem: Problem, options: Options, deadline: Deadline) -> Outcom
     try:
         least_peak(programme)
     except ModelTooLargeError as error:
-        return Outcome(best, 0, "trivial", (str(error),), size=programme.model.size, first_s=first_s)
+        return too_large(best, error, options, first_s)
     size = measure(programme.model, indices.unit, options, deadline)
     solved = backends.solve(programme.model, backend, deadline.share(0.8), options.log)
     why = [solved.why or f"{backend}: {solved.status}"]
