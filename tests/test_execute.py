@@ -153,8 +153,8 @@ def test_an_overwritten_tensor_is_named(branches) -> None:
     wide = next(r for r in plan.residencies if r.tensor == "wide_a")
     moved = tuple(replace(r, offset_bytes=wide.offset_bytes) if r.tensor == "small_a" else r for r in plan.residencies)
     moves = tuple(replace(m, offset_bytes=wide.offset_bytes) if m.tensor == "small_a" else m for m in plan.moves)
-    # Small enough a MaxPool to run in place, but the end of the wide tensor poisons what it wrote.
-    with pytest.raises(VerificationError, match=r"'joined' writes other bytes of .* than in an ordinary run"):
+    # Small enough a MaxPool to run in place, but what it writes to is poisoned before it reads.
+    with pytest.raises(VerificationError, match=r"'small_a' writes other bytes of .* than in an ordinary run"):
         execute(replace(plan, residencies=moved, moves=moves), prepared.problem, network)
 
 

@@ -10,7 +10,7 @@ from cosma.errors import InputError
 from cosma.execute.constants import Constants, is_small
 from cosma.execute.kernels import Kernels
 from cosma.execute.machine import digest
-from cosma.execute.runtime import Bytes, Session, Value, dtype_of
+from cosma.execute.runtime import Bytes, Session, Value, allocate, dtype_of
 from cosma.execute.submodel import ir_version
 from cosma.frontend.program import Program
 
@@ -66,7 +66,7 @@ def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple
     values = {a: Value(*kernels.types[a], data) for a, data in home.items()}
     for v, operator in enumerate(graph.operators):
         for a in operator.outputs:
-            values[a] = Value(*kernels.types[a], np.zeros(graph.tensors[a].size_bytes, np.uint8))
+            values[a] = Value(*kernels.types[a], allocate(graph.tensors[a].size_bytes))
         kernels.kernels[v].run(values)
         yield v, values
         for a in {*operator.inputs, *operator.outputs}:

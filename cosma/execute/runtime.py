@@ -14,6 +14,8 @@ from cosma.errors import InputError
 
 Bytes = npt.NDArray[np.uint8]
 _NIBBLES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+# Kernels take numbers one by one up to the first aligned address, then in vectors: sums depend on where they begin.
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,13 @@ class Value:
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "Value":
-        """The bytes of an array, shared where it is contiguous; elements of four bits are packed."""
+        """The bytes of an array, shared where it is contiguous and aligned; elements of four bits are packed."""
         elem_type = int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
         if elem_type in _NIBBLES:
-            packed = onnx.numpy_helper.from_array(array).raw_data
-            return cls(elem_type, array.shape, np.frombuffer(packed, np.uint8))
-        return cls(elem_type, array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            data = np.frombuffer(onnx.numpy_helper.from_array(array).raw_data, np.uint8)
+        else:
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return _aligned(cls(elem_type, array.shape, data))
 
     def array(self) -> npt.NDArray[Any]:
         """The tensor as an array; shares the bytes. Element types of less than a byte stay packed bytes."""
@@ -39,6 +42,13 @@ class Value:
         if prod(self.shape) * dtype.itemsize != self.data.size:
             return self.data
         return self.data.view(dtype).reshape(self.shape)
+
+
+def allocate(size: int) -> Bytes:
+    """Zeroed bytes that begin at an address which suits every kernel."""
+    block = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % _ALIGNMENT
+    return block[start : start + size]
 
 
 def dtype_of(elem_type: int) -> np.dtype[Any]:
@@ -78,7 +88,7 @@ class Session:
     def run_into(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
         """Run on `inputs` where they lie and write the outputs where `outputs` say.
 
-        Addresses that do not suit their element type go by way of an aligned copy.
+        What does not lie at an aligned address goes by way of a copy that does.
         """
         binding = self._session.io_binding()
         held = [_aligned(value) for value in inputs]
@@ -95,15 +105,16 @@ class Session:
     def run(self, inputs: Mapping[str, Value]) -> list[Value]:
         """Run and return the outputs in memory of their own."""
         binding = self._session.io_binding()
-        for name in self.inputs:
-            _bind(binding.bind_input, name, inputs[name])
+        held = [_aligned(inputs[name]) for name in self.inputs]
+        for name, value in zip(self.inputs, held, strict=True):
+            _bind(binding.bind_input, name, value)
         for name in self.outputs:
             binding.bind_output(name)
         self._call(binding)
         found = []
         for value in binding.get_outputs():
             shape, elem_type = tuple(value.shape()), value.element_type()
-            data = np.empty(_byte_size(elem_type, shape), np.uint8)
+            data = allocate(_byte_size(elem_type, shape))
             ctypes.memmove(data.ctypes.data, value.data_ptr(), data.size)
             found.append(Value(elem_type, shape, data))
         return found
@@ -127,10 +138,12 @@ def _bind(bind: Any, name: str, value: Value) -> None:
 
 
 def _aligned(value: Value) -> Value:
-    """The value itself if its address suits its element type, otherwise a copy that does."""
-    if value.data.ctypes.data % max(1, dtype_of(value.elem_type).itemsize) == 0:
+    """The value itself if it lies at an aligned address, otherwise a copy that does."""
+    if value.data.ctypes.data % _ALIGNMENT == 0:
         return value
-    return Value(value.elem_type, value.shape, value.data.copy())
+    data = allocate(value.data.size)
+    data[:] = value.data
+    return Value(value.elem_type, value.shape, data)
 
 
 def _subject(model: onnx.ModelProto) -> str:
