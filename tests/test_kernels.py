@@ -26,7 +26,7 @@ def test_results_do_not_depend_on_addresses() -> None:
         block[start : start + data.size] = data
         given = Value(1, (17, 17), block[start : start + data.size])
         output = Value(1, (17, 1), written[start : start + 68])
-        session.run_into([given], [output])
+        session.run_into([given], [output], "mean")
         found |= {output.data.tobytes(), session.run({"x": given})[0].data.tobytes()}
     assert len(found) == 1
 
@@ -77,3 +77,15 @@ def test_ulps_of_every_width() -> None:
     assert distance(np.uint64, [2**64 - 1, 5], [2**64 - 3, 5]) == 2
     assert distance(ml_dtypes.float8_e4m3fn, [0.5, -2], [0.5, -2.25]) == 1
     assert distance(bool, [True], [False]) == 1
+
+
+def test_the_operator_that_fails_is_named(tmp_path: Path) -> None:
+    # Both are one model but for their names, which ONNX Runtime reads once.
+    nodes = [node("Gather", "t i", "a", "first"), node("Gather", "t j", "b", "second"), node("Add", "a b", "y", "add")]
+    indices = [value(name, (3,), TensorProto.INT64) for name in "ij"]
+    path = save(tmp_path, model(nodes, [value("t", (10, 4)), *indices], [value("y", (3, 4))]))
+    plan, prepared = compiled(path)
+    np.savez(tmp_path / "x.npz", t=np.ones((10, 4), np.float32), i=np.array([0, 1, 2]), j=np.array([0, 1, 99]))
+    with pytest.raises(InputError, match=r"cannot run 'second': .*running Gather node. Status.*idx=99") as error:
+        run(plan, prepared, path, tmp_path / "x.npz")
+    assert "first" not in str(error.value)

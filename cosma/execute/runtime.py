@@ -1,6 +1,7 @@
 """ONNX Runtime behind one class: a small or large model, run on bytes that lie where the caller wants them."""
 
 import ctypes
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -80,24 +81,25 @@ class Session:
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise InputError(f"ONNX Runtime {ort.__version__} cannot load {_subject(model)}: {_line(error)}") from None
-        self._subject = _subject(model)
+            subject = repr(model.graph.name)
+            raise InputError(f"ONNX Runtime {ort.__version__} cannot load {subject}: {_line(error)}") from None
+        self._name = model.graph.name
         self.inputs = tuple(v.name for v in model.graph.input)
         self.outputs = tuple(v.name for v in model.graph.output)
 
-    def run_into(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
-        """Run on `inputs` where they lie and write the outputs where `outputs` say.
+    def run_into(self, inputs: Sequence[Value], outputs: Sequence[Value], name: str) -> None:
+        """Run on `inputs` where they lie and write the outputs where `outputs` say, for the operator `name`.
 
         What does not lie at an aligned address goes by way of a copy that does.
         """
         binding = self._session.io_binding()
         held = [_aligned(value) for value in inputs]
-        for name, value in zip(self.inputs, held, strict=True):
-            _bind(binding.bind_input, name, value)
+        for own, value in zip(self.inputs, held, strict=True):
+            _bind(binding.bind_input, own, value)
         targets = [_aligned(value) for value in outputs]
-        for name, value in zip(self.outputs, targets, strict=True):
-            _bind(binding.bind_output, name, value)
-        self._call(binding)
+        for own, value in zip(self.outputs, targets, strict=True):
+            _bind(binding.bind_output, own, value)
+        self._call(binding, name)
         for value, target in zip(outputs, targets, strict=True):
             if value is not target:
                 value.data[:] = target.data
@@ -110,7 +112,7 @@ class Session:
             _bind(binding.bind_input, name, value)
         for name in self.outputs:
             binding.bind_output(name)
-        self._call(binding)
+        self._call(binding, self._name)
         found = []
         for value in binding.get_outputs():
             shape, elem_type = tuple(value.shape()), value.element_type()
@@ -119,11 +121,14 @@ class Session:
             found.append(Value(elem_type, shape, data))
         return found
 
-    def _call(self, binding: Any) -> None:
+    def _call(self, binding: Any, name: str) -> None:
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise InputError(f"ONNX Runtime cannot run {self._subject}: {_line(error)}") from None
+            line = _line(error)
+            if name != self._name:  # but for names an equal operator, whose nodes the runtime names
+                line = re.sub(r" Name:'.*?'(?= Status Message:)", "", line)
+            raise InputError(f"ONNX Runtime cannot run {name!r}: {line}") from None
 
 
 def _byte_size(elem_type: int, shape: tuple[int, ...]) -> int:
@@ -144,10 +149,6 @@ def _aligned(value: Value) -> Value:
     data = allocate(value.data.size)
     data[:] = value.data
     return Value(value.elem_type, value.shape, data)
-
-
-def _subject(model: onnx.ModelProto) -> str:
-    return f"{model.graph.name!r}"
 
 
 def _line(error: Exception) -> str:
