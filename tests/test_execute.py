@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 from cosma.compile import Prepared
 from cosma.errors import InputError, VerificationError
 from cosma.execute.constants import read_constants
-from cosma.execute.machine import POISON, Machine
+from cosma.execute.machine import POISON, Event, Machine
 from cosma.execute.reference import ulps
 from cosma.execute.run import Network, execute, run
 from cosma.execute.runtime import Value
@@ -153,8 +153,8 @@ def test_an_overwritten_tensor_is_named(branches) -> None:
     wide = next(r for r in plan.residencies if r.tensor == "wide_a")
     moved = tuple(replace(r, offset_bytes=wide.offset_bytes) if r.tensor == "small_a" else r for r in plan.residencies)
     moves = tuple(replace(m, offset_bytes=wide.offset_bytes) if m.tensor == "small_a" else m for m in plan.moves)
-    # Small enough a MaxPool to run in place, but the end of the wide tensor poisons what it wrote.
-    with pytest.raises(VerificationError, match=r"'joined' writes other bytes of .* than in an ordinary run"):
+    # Small enough a MaxPool to run in place, but what it writes to is poisoned before it reads.
+    with pytest.raises(VerificationError, match=r"'small_a' writes other bytes of .* than in an ordinary run"):
         execute(replace(plan, residencies=moved, moves=moves), prepared.problem, network)
 
 
@@ -362,5 +362,19 @@ def test_trace_has_tracks_and_a_counter(branches) -> None:
         assert counter[-1] == 0
         assert 0 < max(counter) <= prepared.problem.capacity_bytes
         for track in tracks:
-            spans = [(r["ts"], r["ts"] + r["dur"]) for r in rows if r["ph"] == "X" and r["tid"] == track]
-            assert all(end <= start + 0.01 for (_, end), (start, _) in pairwise(spans))
+            assert_no_overlap([r for r in rows if r["ph"] == "X" and r["tid"] == track])
+
+
+def assert_no_overlap(slices: list[dict]) -> None:
+    """As Perfetto reads them, in nanoseconds, cut off."""
+    spans = [(int(1000.0 * r["ts"]), int(1000.0 * r["dur"])) for r in slices]
+    assert all(start + duration <= after for (start, duration), (after, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize("number", [3, 6, 7, 300])
+def test_slices_that_share_a_slot_do_not_overlap(number: int) -> None:
+    events = [Event(step, "load", "x", 4, 4, 0.0, 0.0) for step in range(50) for _ in range(number)]
+    slices = [r for r in json.loads(to_json(events, wall_time=False))["traceEvents"] if r["ph"] == "X"]
+    assert len(slices) == len(events)
+    assert_no_overlap(slices)
+    assert slices[-1]["ts"] + slices[-1]["dur"] == 49_250

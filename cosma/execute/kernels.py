@@ -20,6 +20,7 @@ _RANDOM = frozenset(
 class Kernel:
     """One operator. inputs: tensors of the graph that it reads; fed: host constants that follow them."""
 
+    name: str
     session: Session
     inputs: tuple[int, ...]
     fed: tuple[Value, ...]
@@ -27,7 +28,8 @@ class Kernel:
 
     def run(self, where: Mapping[int, Value]) -> None:
         """Run on the tensors `where` they lie, by index in the graph, outputs included."""
-        self.session.run_into([*(where[a] for a in self.inputs), *self.fed], [where[a] for a in self.outputs])
+        operands = [*(where[a] for a in self.inputs), *self.fed]
+        self.session.run_into(operands, [where[a] for a in self.outputs], self.name)
 
 
 class Kernels:
@@ -87,4 +89,5 @@ class Kernels:
         if key not in self._sessions:
             self._sessions[key] = Session(model)
         # Names differ between operators that share a session; the order of inputs and outputs does not.
-        return Kernel(self._sessions[key], tuple(index[n] for n in read), tuple(fed.values()), operator.outputs)
+        operands = tuple(index[n] for n in read)
+        return Kernel(operator.name, self._sessions[key], operands, tuple(fed.values()), operator.outputs)

@@ -12,7 +12,7 @@ import psutil
 
 from cosma.errors import InputError, VerificationError
 from cosma.execute.kernels import Kernels
-from cosma.execute.runtime import Bytes, Value
+from cosma.execute.runtime import Bytes, Value, allocate
 from cosma.plan import Move, Plan
 from cosma.problem import Problem
 
@@ -105,7 +105,8 @@ class Machine:
                 f"a scratchpad of {capacity:,} B exceeds the {free:,} B of free memory; "
                 f"the plan uses {self.plan.claims.peak_use_bytes:,} B: compile for a --scratchpad of that size"
             )
-        self._scratchpad = np.full(capacity, POISON, np.uint8)
+        self._scratchpad = allocate(capacity)
+        self._scratchpad[:] = POISON
         self._host = {a: self._block(a, data) for a, data in self.home.items()}
 
     def _block(self, a: int, data: Bytes) -> Bytes:
@@ -132,6 +133,8 @@ class Machine:
             if (a, t) not in offsets:
                 raise VerificationError(f"step {t}: {operator.name!r} writes {self._name(a)}, which has no residency")
             self._occupy(t, a, offsets[a, t])
+            # Free, and so poison already, unless it overlaps what is resident: that is lost before it can be read.
+            self._view(a).data[:] = POISON
         for a in operator.inputs:
             if a not in self._where:
                 raise VerificationError(f"step {t}: {operator.name!r} reads {self._name(a)}, which is not resident")

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from cosma.errors import InputError
 from cosma.execute.constants import Constants, is_small
 from cosma.execute.kernels import Kernels
 from cosma.execute.machine import digest
-from cosma.execute.runtime import Bytes, Session, Value, dtype_of
+from cosma.execute.runtime import Bytes, Session, Value, allocate, dtype_of
 from cosma.execute.submodel import ir_version
 from cosma.frontend.program import Program
 
@@ -66,7 +67,7 @@ def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple
     values = {a: Value(*kernels.types[a], data) for a, data in home.items()}
     for v, operator in enumerate(graph.operators):
         for a in operator.outputs:
-            values[a] = Value(*kernels.types[a], np.zeros(graph.tensors[a].size_bytes, np.uint8))
+            values[a] = Value(*kernels.types[a], allocate(graph.tensors[a].size_bytes))
         kernels.kernels[v].run(values)
         yield v, values
         for a in {*operator.inputs, *operator.outputs}:
@@ -94,9 +95,9 @@ def operator_digests(kernels: Kernels, home: Mapping[int, Bytes]) -> dict[int, i
 
 
 def _has_nan(value: Value) -> bool:
-    """Whether a floating-point tensor holds a NaN; the maximum of an array is NaN if any element is."""
-    dtype = dtype_of(value.elem_type)
-    return dtype.kind == "f" and value.data.size > 0 and bool(np.isnan(np.max(value.data.view(dtype))))
+    """Whether any element is NaN, in whichever of the many floating-point types."""
+    with np.errstate(invalid="ignore"):  # which signalling NaNs of less than 32 bits are
+        return bool(np.isnan(value.array()).any())
 
 
 def first_difference(
@@ -122,9 +123,17 @@ def first_difference(
             for a in todo & set(operator.outputs):
                 other = whole[graph.tensors[a].name]
                 if not np.array_equal(values[a].data, other.data):
-                    return Difference(operator.name, operator.op_type, graph.tensors[a].name, ulps(values[a], other))
+                    return difference_of(kernels, a, values[a].data, other.data)
             todo -= set(operator.outputs)
     return None
+
+
+def difference_of(kernels: Kernels, a: int, one: Bytes, other: Bytes) -> Difference:
+    """Two results of the operator that writes tensor a."""
+    graph = kernels.graph
+    operator = graph.operators[graph.producer[a] or 0]
+    distance = ulps(Value(*kernels.types[a], one), Value(*kernels.types[a], other))
+    return Difference(operator.name, operator.op_type, graph.tensors[a].name, distance)
 
 
 def _chunks(kernels: Kernels, written: set[str]) -> Iterator[list[int]]:
@@ -143,24 +152,19 @@ def _chunks(kernels: Kernels, written: set[str]) -> Iterator[list[int]]:
 
 def ulps(one: Value, other: Value) -> int:
     """The largest distance of two tensors of one type, in units in the last place (integers: in ones)."""
-    dtype = dtype_of(one.elem_type)
     if not one.data.size or one.data.size != other.data.size:
         return 0
-    if dtype.kind == "f" or dtype.name == "bfloat16":
+    dtype = dtype_of(one.elem_type)
+    if "float" in dtype.name:  # numpy knows what ml_dtypes adds by name only
         left, right = (_ordered(value.data, dtype.itemsize) for value in (one, other))
     else:
-        left, right = (value.array().astype(np.int64) for value in (one, other))
-    return max(abs(int(x) - int(y)) for x, y in _extremes(left, right))
+        left, right = (value.array() for value in (one, other))
+    # The difference of the larger and the smaller fits an unsigned integer, whatever the type.
+    distance = np.maximum(left, right).astype(np.uint64) - np.minimum(left, right).astype(np.uint64)
+    return int(distance.max())
 
 
-def _ordered(data: Bytes, width: int) -> np.ndarray:
+def _ordered(data: Bytes, width: int) -> npt.NDArray[np.int64]:
     """Floating-point numbers as integers in the same order, neighbours one apart, both zeros 0."""
     bits = data.view(f"i{width}").astype(np.int64)
     return np.where(bits < 0, np.int64(-(2 ** (8 * width - 1))) - bits, bits)
-
-
-def _extremes(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[int, int]]:
-    """The pairs with the largest distance either way; subtraction in doubles suffices to find them."""
-    distance = left.astype(np.float64) - right.astype(np.float64)
-    for i in (int(distance.argmax()), int(distance.argmin())):
-        yield left.reshape(-1)[i], right.reshape(-1)[i]

@@ -1,6 +1,7 @@
 """ONNX Runtime behind one class: a small or large model, run on bytes that lie where the caller wants them."""
 
 import ctypes
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +15,8 @@ from cosma.errors import InputError
 
 Bytes = npt.NDArray[np.uint8]
 _NIBBLES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+# Kernels take numbers one by one up to the first aligned address, then in vectors: sums depend on where they begin.
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,13 @@ class Value:
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "Value":
-        """The bytes of an array, shared where it is contiguous; elements of four bits are packed."""
+        """The bytes of an array, shared where it is contiguous and aligned; elements of four bits are packed."""
         elem_type = int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
         if elem_type in _NIBBLES:
-            packed = onnx.numpy_helper.from_array(array).raw_data
-            return cls(elem_type, array.shape, np.frombuffer(packed, np.uint8))
-        return cls(elem_type, array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            data = np.frombuffer(onnx.numpy_helper.from_array(array).raw_data, np.uint8)
+        else:
+            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return _aligned(cls(elem_type, array.shape, data))
 
     def array(self) -> npt.NDArray[Any]:
         """The tensor as an array; shares the bytes. Element types of less than a byte stay packed bytes."""
@@ -39,6 +43,13 @@ class Value:
         if prod(self.shape) * dtype.itemsize != self.data.size:
             return self.data
         return self.data.view(dtype).reshape(self.shape)
+
+
+def allocate(size: int) -> Bytes:
+    """Zeroed bytes that begin at an address which suits every kernel."""
+    block = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % _ALIGNMENT
+    return block[start : start + size]
 
 
 def dtype_of(elem_type: int) -> np.dtype[Any]:
@@ -70,24 +81,25 @@ class Session:
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise InputError(f"ONNX Runtime {ort.__version__} cannot load {_subject(model)}: {_line(error)}") from None
-        self._subject = _subject(model)
+            subject = repr(model.graph.name)
+            raise InputError(f"ONNX Runtime {ort.__version__} cannot load {subject}: {_line(error)}") from None
+        self._name = model.graph.name
         self.inputs = tuple(v.name for v in model.graph.input)
         self.outputs = tuple(v.name for v in model.graph.output)
 
-    def run_into(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> None:
-        """Run on `inputs` where they lie and write the outputs where `outputs` say.
+    def run_into(self, inputs: Sequence[Value], outputs: Sequence[Value], name: str) -> None:
+        """Run on `inputs` where they lie and write the outputs where `outputs` say, for the operator `name`.
 
-        Addresses that do not suit their element type go by way of an aligned copy.
+        What does not lie at an aligned address goes by way of a copy that does.
         """
         binding = self._session.io_binding()
         held = [_aligned(value) for value in inputs]
-        for name, value in zip(self.inputs, held, strict=True):
-            _bind(binding.bind_input, name, value)
+        for own, value in zip(self.inputs, held, strict=True):
+            _bind(binding.bind_input, own, value)
         targets = [_aligned(value) for value in outputs]
-        for name, value in zip(self.outputs, targets, strict=True):
-            _bind(binding.bind_output, name, value)
-        self._call(binding)
+        for own, value in zip(self.outputs, targets, strict=True):
+            _bind(binding.bind_output, own, value)
+        self._call(binding, name)
         for value, target in zip(outputs, targets, strict=True):
             if value is not target:
                 value.data[:] = target.data
@@ -95,24 +107,28 @@ class Session:
     def run(self, inputs: Mapping[str, Value]) -> list[Value]:
         """Run and return the outputs in memory of their own."""
         binding = self._session.io_binding()
-        for name in self.inputs:
-            _bind(binding.bind_input, name, inputs[name])
+        held = [_aligned(inputs[name]) for name in self.inputs]
+        for name, value in zip(self.inputs, held, strict=True):
+            _bind(binding.bind_input, name, value)
         for name in self.outputs:
             binding.bind_output(name)
-        self._call(binding)
+        self._call(binding, self._name)
         found = []
         for value in binding.get_outputs():
             shape, elem_type = tuple(value.shape()), value.element_type()
-            data = np.empty(_byte_size(elem_type, shape), np.uint8)
+            data = allocate(_byte_size(elem_type, shape))
             ctypes.memmove(data.ctypes.data, value.data_ptr(), data.size)
             found.append(Value(elem_type, shape, data))
         return found
 
-    def _call(self, binding: Any) -> None:
+    def _call(self, binding: Any, name: str) -> None:
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise InputError(f"ONNX Runtime cannot run {self._subject}: {_line(error)}") from None
+            line = _line(error)
+            if name != self._name:  # but for names an equal operator, whose nodes the runtime names
+                line = re.sub(r" Name:'.*?'(?= Status Message:)", "", line)
+            raise InputError(f"ONNX Runtime cannot run {name!r}: {line}") from None
 
 
 def _byte_size(elem_type: int, shape: tuple[int, ...]) -> int:
@@ -127,14 +143,12 @@ def _bind(bind: Any, name: str, value: Value) -> None:
 
 
 def _aligned(value: Value) -> Value:
-    """The value itself if its address suits its element type, otherwise a copy that does."""
-    if value.data.ctypes.data % max(1, dtype_of(value.elem_type).itemsize) == 0:
+    """The value itself if it lies at an aligned address, otherwise a copy that does."""
+    if value.data.ctypes.data % _ALIGNMENT == 0:
         return value
-    return Value(value.elem_type, value.shape, value.data.copy())
-
-
-def _subject(model: onnx.ModelProto) -> str:
-    return f"{model.graph.name!r}"
+    data = allocate(value.data.size)
+    data[:] = value.data
+    return Value(value.elem_type, value.shape, data)
 
 
 def _line(error: Exception) -> str:
