@@ -70,8 +70,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto, bool]]:
 
 
 def _is_filler(tensor: TensorProto) -> bool:
-    """Whether a constant of one value stands in for a weight; zeros and ones mean themselves."""
-    return tensor.data_type in _FLOATS and numpy_helper.to_array(tensor).item() not in (0.0, 1.0)
+    """Whether a constant of one value stands in for a weight: what strips models of their weights writes 0.02."""
+    return tensor.data_type == TensorProto.FLOAT and numpy_helper.to_array(tensor).item() == np.float32(0.02)
 
 
 Use = tuple[str, int, int]  # operator type, position of the operand there, whether a Gemm has it transposed
