@@ -105,11 +105,27 @@ def _is_constant(node: ir.Node, constant: set[ir.Value]) -> bool:
     reads = _reads(node)
     if not reads:
         return node.op_type in _CONSTANTS
-    return node.op_type not in _RANDOM and all(v in constant for v in reads)
+    return not is_random(node) and all(v in constant for v in reads)
+
+
+def is_random(node: ir.Node) -> bool:
+    """Whether every run gives something else, be it in a branch of an If or in the body of a loop."""
+    return node.op_type in _RANDOM or _is_training(node) or any(is_random(n) for sub in _subgraphs(node) for n in sub)
+
+
+def _is_training(node: ir.Node) -> bool:
+    """Whether a Dropout may drop anything: its training mode is given, and not known to be off."""
+    mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
+    if mode is None:
+        return False
+    known = ir.convenience.get_const_tensor(mode)
+    return known is None or bool(known.numpy().any())
 
 
 def _is_view(node: ir.Node, constant: set[ir.Value]) -> bool:
     if node.op_type not in _VIEWS or node.domain != "" or not node.inputs or node.inputs[0] is None:
+        return False
+    if _is_training(node):
         return False
     others_used = any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
     return not others_used and node.inputs[0] not in constant
@@ -262,16 +278,18 @@ def _reads(node: ir.Node) -> list[ir.Value]:
 
 def _captured(node: ir.Node) -> Iterator[ir.Value]:
     """Values of the outer graph that the subgraphs of If, Loop and Scan read."""
+    for sub in _subgraphs(node):
+        own = {*sub.inputs, *sub.initializers.values(), *(v for n in sub for v in n.outputs)}
+        inner = [v for n in sub for v in _reads(n)] + list(sub.outputs)
+        yield from (v for v in inner if v not in own)
+
+
+def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
     for attribute in node.attributes.values():
-        subgraphs: list[ir.Graph] = []
         if attribute.type == ir.AttributeType.GRAPH:
-            subgraphs = [attribute.as_graph()]
+            yield attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
-            subgraphs = list(attribute.as_graphs())
-        for sub in subgraphs:
-            own = {*sub.inputs, *sub.initializers.values(), *(v for n in sub for v in n.outputs)}
-            inner = [v for n in sub for v in _reads(n)] + list(sub.outputs)
-            yield from (v for v in inner if v not in own)
+            yield from attribute.as_graphs()
 
 
 def static_count(value: ir.Value) -> int | None:

@@ -18,7 +18,7 @@ from onnx_ir.passes import common as passes
 
 from cosma.errors import CosmaError, InputError
 from cosma.frontend import structure
-from cosma.frontend.lower import DType, lower, static_count
+from cosma.frontend.lower import DType, is_random, lower, static_count
 from cosma.graph import Graph
 
 
@@ -142,6 +142,8 @@ def _fold(model: ir.Model) -> ir.Model | None:
 
 def _should_fold(node: ir.Node) -> bool:
     """Evaluate only what is known to stay small, and no weights: those are never looked at."""
+    if is_random(node):
+        return False
     for value in node.outputs:
         count = static_count(value)
         if count is None or count > structure.SMALL_ELEMENTS:
