@@ -1,13 +1,17 @@
 """Models and inputs that are easily run wrongly: each runs on what it holds, or is refused in one line."""
 
+import zipfile
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from cosma.errors import InputError
+from cosma.execute.inputs import read_inputs
 from cosma.execute.run import run
+from cosma.frontend.program import read_program
 from tests.conftest import model, node, save, value
 from tests.planned import compiled, network_of, weight
 
@@ -61,3 +65,96 @@ def test_only_fillers_stand_in_for_weights(tmp_path: Path, fill: float, stripped
         least = np.maximum(network.inputs["x"].array(), np.float32(fill))
         assert network.whole()[0].tobytes() == least.tobytes()
     assert executed(path).stripped == stripped
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        model([node("Concat", "x e", "a", axis=0), node("Relu", "a", "y")], ["x", value("e", (0, 8))]),
+        model([node("Relu", "x", "y")], ["x", value("e", (0, 4))]),
+        model(
+            [node("MatMul", "x w", "y")], [value("x", (2, 0))], [value("y", (2, 3))],
+            [weight("w", np.zeros((0, 3), np.float32))],
+        ),
+    ],
+    ids=["read", "unread", "contracted"],
+)  # fmt: skip
+def test_empty_inputs_stay_empty(tmp_path: Path, proto) -> None:
+    path = save(tmp_path, proto)
+    empty = network_of(path).inputs[{"MatMul": "x"}.get(proto.graph.node[0].op_type, "e")]
+    assert (0 in empty.shape, empty.data.size) == (True, 0)
+    assert executed(path).difference is None
+
+
+@pytest.mark.parametrize(("kind", "said"), [("STRING", "holds strings"), ("UNDEFINED", "has no element type")])
+def test_unread_inputs_that_cannot_be_given_are_named(tmp_path: Path, kind: str, said: str) -> None:
+    path = save(tmp_path, model([node("Relu", "x", "y")], ["x", value("s", (3,), getattr(TensorProto, kind))]))
+    plan, prepared = compiled(path)
+    np.savez(tmp_path / "inputs.npz", x=np.zeros((1, 8), np.float32))
+    for inputs in (None, tmp_path / "inputs.npz"):
+        with pytest.raises(InputError, match=f"input 's' {said}"):
+            run(plan, prepared, path, inputs)
+
+
+def npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.ones((1, 8), np.float32))
+
+
+def text_member(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x", "hello")
+
+
+def damaged(path: Path) -> None:
+    np.savez_compressed(path, x=RANDOM.standard_normal((1, 8), np.float32))
+    data = bytearray(path.read_bytes())
+    data[55] = 0xFF  # where the compressed stream begins: no such kind of block
+    path.write_bytes(data)
+
+
+def flagged(byte: int, flag: int):
+    """A file whose entries claim something of their members that this Python cannot read."""
+
+    def make(path: Path) -> None:
+        np.savez(path, x=np.ones((1, 8), np.float32))
+        data = bytearray(path.read_bytes())
+        data[byte] = data[data.find(b"PK\x01\x02") + byte + 2] = flag
+        path.write_bytes(data)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [npy, text_member, damaged, flagged(8, 99), flagged(6, 1)],
+    ids=["npy", "text", "damaged", "unknown compression", "encrypted"],
+)
+def test_files_that_hold_no_arrays(tmp_path: Path, make) -> None:
+    path = save(tmp_path, model([node("Relu", "x", "y")]))
+    make(tmp_path / "inputs.npz")
+    with pytest.raises(InputError, match=r"inputs.npz: no .npz file of plain arrays; write one with numpy.savez"):
+        read_inputs(tmp_path / "inputs.npz", read_program(path, {}))
+
+
+@pytest.mark.parametrize(
+    ("elem_type", "given"),
+    [
+        (TensorProto.BFLOAT16, np.arange(8).reshape(1, 8).astype(ml_dtypes.bfloat16)),
+        (TensorProto.FLOAT, np.arange(8).reshape(1, 8).astype(">f4")),
+    ],
+    ids=["bfloat16", "big-endian"],
+)
+def test_arrays_as_files_keep_them(tmp_path: Path, elem_type: int, given: np.ndarray) -> None:
+    path = save(tmp_path, model([node("Neg", "x", "y")], [value("x", (1, 8), elem_type)]))
+    np.savez(tmp_path / "inputs.npz", x=given)
+    found = read_inputs(tmp_path / "inputs.npz", read_program(path, {}))["x"]
+    assert found.elem_type == elem_type
+    assert found.array().astype(int).tolist() == [list(range(8))]
+
+
+def test_bytes_are_not_taken_for_numbers_that_numpy_knows(tmp_path: Path) -> None:
+    path = save(tmp_path, model([node("Neg", "x", "y")], [value("x", (1, 8), TensorProto.FLOAT16)]))
+    np.savez(tmp_path / "inputs.npz", x=np.zeros((1, 8), ml_dtypes.bfloat16))
+    with pytest.raises(InputError, match=r"'x' is \|V2 of shape \[1, 8\], not float16"):
+        read_inputs(tmp_path / "inputs.npz", read_program(path, {}))

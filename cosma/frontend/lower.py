@@ -179,6 +179,7 @@ class _Sizer:
         self.open_dims: dict[str, str] = {}  # dimension -> the tensor that has it
 
     def tensor(self, value: ir.Value, kind: Kind) -> Tensor:
+        self._refuse_unplannable(value)
         shape, bits = self.shape(value), self._bits(value)
         size = 0
         if shape is None or bits is None:
@@ -191,6 +192,17 @@ class _Sizer:
                     "sizes must lie between 0 and 2^63 - 1"
                 )
         return Tensor(value.name or "", size, kind, shape or (), self._dtype_name(value))
+
+    def _refuse_unplannable(self, value: ir.Value) -> None:
+        """Sequences, optional values and strings: how many bytes they take is known in a run only."""
+        if not isinstance(value.type, ir.TensorType | None):
+            what = type(value.type).__name__.removesuffix("Type").lower()
+            raise InputError(f"{value.name!r} is of type {what}, not a tensor; only tensors can be planned")
+        if value.dtype == ir.DataType.STRING and self.dtype is None:
+            raise InputError(
+                f"tensor {value.name!r} holds strings, whose size is not known; take what reads and writes them out of "
+                "the model"
+            )
 
     def shape(self, value: ir.Value) -> tuple[int, ...] | None:
         if value.shape is None:
@@ -209,7 +221,7 @@ class _Sizer:
     def _bits(self, value: ir.Value) -> int | None:
         if self.dtype is not None:
             return DTYPE_BITS[self.dtype]
-        with contextlib.suppress(TypeError):  # strings and undefined types have no size
+        with contextlib.suppress(TypeError):  # undefined types have no size
             return None if value.dtype is None else value.dtype.bitwidth
         return None
 

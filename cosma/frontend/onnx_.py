@@ -100,7 +100,7 @@ def _refuse_sequences(graph: onnx.GraphProto) -> None:
         kind = value.type.WhichOneof("value")
         if kind not in (None, "tensor_type"):
             what = kind.removesuffix("_type")
-            raise InputError(f"{value.name!r} is a {what}, not a tensor; only tensors can be planned")
+            raise InputError(f"{value.name!r} is of type {what}, not a tensor; only tensors can be planned")
 
 
 def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
