@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -158,3 +159,37 @@ def test_bytes_are_not_taken_for_numbers_that_numpy_knows(tmp_path: Path) -> Non
     np.savez(tmp_path / "inputs.npz", x=np.zeros((1, 8), ml_dtypes.bfloat16))
     with pytest.raises(InputError, match=r"'x' is \|V2 of shape \[1, 8\], not float16"):
         read_inputs(tmp_path / "inputs.npz", read_program(path, {}))
+
+
+@pytest.mark.parametrize("rows", [1, 256])
+def test_weights_without_data_are_made_up(tmp_path: Path, rows: int) -> None:
+    bare = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[rows, 8])
+    path = save(tmp_path, model([node("Mul", "x w", "y")], outputs=[value("y", (rows, 8))], initializers=[bare]))
+    assert executed(path).stripped == 1
+
+
+def test_data_that_do_not_fill_their_shape(tmp_path: Path) -> None:
+    short = floats("w", 256, 8)
+    short.raw_data = short.raw_data[:-4]
+    path = save(tmp_path, model([node("Mul", "x w", "y")], outputs=[value("y", (256, 8))], initializers=[short]))
+    with pytest.raises(InputError, match=r"the data of weight 'w' do not fill its shape \[256, 8\]"):
+        network_of(path)
+
+
+def test_constants_in_other_files_are_read(tmp_path: Path) -> None:
+    """Those of operators and of branches too; in branches there is no making them up."""
+    constant = node("Constant", "", "k", value=floats("k", 64, 64))
+    product = model([constant, node("MatMul", "x k", "y")], [value("x", (4, 64))], [value("y", (4, 64))])
+    branch = branches([node("Add", "a k", "b")], [node("Tanh", "a", "b")], [floats("k", 1, 8)])
+    for proto in (product, branch):
+        within = save(tmp_path, proto)
+        outputs = network_of(within).whole()
+        path = tmp_path / "external.onnx"
+        onnx.save(
+            proto, path, save_as_external_data=True, location="data.bin", size_threshold=0, convert_attribute=True
+        )
+        assert executed(path).stripped == 0
+        assert [o.tobytes() for o in network_of(path).whole()] == [o.tobytes() for o in outputs]
+        (tmp_path / "data.bin").unlink()
+    with pytest.raises(InputError, match="weight 'k' in a branch or a loop has no data"):
+        network_of(path)

@@ -17,7 +17,7 @@ _RELAYS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "
 
 
 def _input_types(program: Program) -> dict[str, Type]:
-    """Element type and shape of each input of the model, weights excluded. Raises InputError where none can be given."""
+    """Element type and shape of each input of the model, weights excluded. Raises InputError for strings."""
     graph = program.whole.graph
     weights = {t.name for t in graph.initializer}
     found = {}

@@ -112,7 +112,7 @@ def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
             return False
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
-    return True
+    return structure.has_data(tensor)
 
 
 def infer(proto: onnx.ModelProto) -> ir.Model:

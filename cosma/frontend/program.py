@@ -33,11 +33,11 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
     """Read a model for running, as `frontend.onnx_.load` reads it for planning. Raises InputError."""
     with naming(path):
         whole, _, _ = tidy(parse(path), dims)
-        for tensor in whole.graph.initializer:
+        for tensor in structure.tensors(whole.graph):
             read_data(tensor, path.parent)
         detached = onnx.ModelProto()
         detached.CopyFrom(whole)
-        weights = structure.detach_weights(detached.graph, lambda tensor: read_data(tensor, path.parent))
+        weights = structure.detach_weights(detached.graph, structure.has_data)
         model = infer(detached)
         constants = sort_nodes(model.graph, weights).constant
         shapes = _known_shapes(model.graph, constants)
