@@ -19,6 +19,7 @@ from onnx_ir.passes import common as passes
 from cosma.errors import CosmaError, InputError
 from cosma.frontend import structure
 from cosma.frontend.lower import DType, is_random, lower, static_count
+from cosma.frontend.quantised import add_shapes
 from cosma.graph import Graph
 
 
@@ -118,6 +119,7 @@ def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
 def infer(proto: onnx.ModelProto) -> ir.Model:
     """Fold shape arithmetic and infer shapes; where folding fails, shape inference alone has to do."""
     with _quiet():
+        add_shapes(proto)
         model = _fold(ir.serde.deserialize_model(proto)) or ir.serde.deserialize_model(proto)
         passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
         return model
