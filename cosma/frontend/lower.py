@@ -115,7 +115,8 @@ def is_random(node: ir.Node) -> bool:
 
 def _is_training(node: ir.Node) -> bool:
     """Whether a Dropout may drop anything: its training mode is given, and not known to be off."""
-    mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
+    is_dropout = node.op_type == "Dropout" and node.domain == ""
+    mode = node.inputs[2] if is_dropout and len(node.inputs) > 2 else None
     if mode is None:
         return False
     known = ir.convenience.get_const_tensor(mode)
