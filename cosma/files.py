@@ -1,5 +1,6 @@
 """Output files: all or nothing."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -7,14 +8,27 @@ from pathlib import Path
 from cosma.errors import InputError
 
 
-def check_writable(path: Path) -> None:
-    """Raise InputError, before any work is done, where `write_atomic` could not write."""
+def check_writable(path: Path, *kept: Path | None) -> None:
+    """Raise InputError, before any work is done, where `write_atomic` could not write or would replace one of `kept`.
+
+    Those are the other files of the same command, which may be named in another way or not be there yet.
+    """
+    for other in kept:
+        if other is not None and _is_same(path, other):
+            raise InputError(f"cannot write {path}: it would overwrite {other}; give them different files")
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a directory; give the name of a file")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}; create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f"cannot write {path}: permission denied; choose another place")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        if one.samefile(other):
+            return one.is_file()  # a device may be read and written
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def check_suffix(path: Path, option: str, suffixes: tuple[str, ...]) -> None:

@@ -81,8 +81,12 @@ MODELS_REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing type": (
         written(model([node("Mystery", "x", "y")], outputs=[value("y", (1, 8), TensorProto.UNDEFINED)])), "no sized element type",
     ),
-    "strings": (written(STRINGS), "has no sized element type (string)"),
-    "sequence": (written(sequence_input()), "'x' is a sequence, not a tensor"),
+    "strings": (written(STRINGS), "'x' holds strings, whose size is not known"),
+    "sequence": (written(sequence_input()), "'x' is of type sequence, not a tensor"),
+    "inner sequence": (
+        written(model([node("SplitToSequence", "x", "s"), node("ConcatFromSequence", "s", "y", axis=1)])),
+        "'s' is of type sequence, not a tensor",
+    ),
     "dynamic dimension": (
         written(model(RELU, [value("x", ("batch", 3))], [value("y", ("batch", 3))])), "dynamic dimensions: batch; set them, e.g. --dim batch=1",
     ),

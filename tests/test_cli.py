@@ -245,3 +245,35 @@ def test_a_failing_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch, tm
 def test_output_may_be_a_device(run) -> None:
     assert run(*SPILLING, "-o", "/dev/null").code == 0
     assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run plan.json model.png --trace FOLDER/plan.json",
+        "run plan.json model.png --trace link.json",
+        "run plan.json model.png --inputs x.json --trace FOLDER/x.json",
+        "compile model.png --scratchpad 20KiB -o ./model.png",
+        "compile model.png --scratchpad 20KiB --plot FOLDER/model.png",
+        "compile model.png --hw spec.yaml -o FOLDER/spec.yaml",
+        "compile model.png --scratchpad 20KiB -o new.lp --write-model ./new.lp",
+        "compile model.png --scratchpad 20KiB -o new.png --plot FOLDER/new.png",
+        "compile model.lp --scratchpad 20KiB --write-model ./model.lp",
+        "check model.md --scratchpad 20KiB --max-peak 1MiB -o ./model.md",
+        "report page.html model.png -o ./page.html",
+        "compare model.png --plot ./model.png",
+        "whatif model.png --scratchpad 20KiB --plot ./model.png",
+        "report rows.csv -o ./rows.csv",
+    ],
+)
+def test_no_output_takes_the_place_of_another_file(run, tmp_path: Path, monkeypatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("plan.json", "x.json", "model.png", "model.lp", "model.md", "spec.yaml", "page.html", "rows.csv")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link.json").symlink_to("plan.json")
+    outcome = run(*command.replace("FOLDER", str(tmp_path)).split())
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "would overwrite" in outcome.err
+    assert [(tmp_path / name).read_text() for name in names] == list(names)
+    assert not list(tmp_path.glob("new.*"))

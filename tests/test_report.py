@@ -121,7 +121,7 @@ def test_a_bound_says_nothing_of_more_room(run, tmp_path: Path) -> None:
 def test_one_file_for_two_outputs(run, tmp_path: Path) -> None:
     same = tmp_path / "a.html"
     outcome = run("compile", DENSENET, "--scratchpad", "8MiB", "--plot", same, "--report", same)
-    assert (outcome.code, outcome.err.count("both name")) == (2, 1)
+    assert (outcome.code, outcome.err.count("would overwrite")) == (2, 1)
 
 
 # In a browser. The sizes are those of a phone and of a desk.
@@ -279,7 +279,7 @@ def test_rows_as_page_markdown_csv_and_figures(run, rows: tuple[Path, Path], tmp
             assert out.read_bytes() == first, "the same rows give the same bytes"
     again = run("report", tmp_path / "report.csv", "--json").json
     assert again == run("report", rows[1], "--json").json, "a report as CSV is a file of rows"
-    assert "these are the rows themselves" in run("report", tmp_path / "report.csv", "-o", tmp_path / "report.csv").err
+    assert "would overwrite" in run("report", tmp_path / "report.csv", "-o", tmp_path / "report.csv").err
     lines = (tmp_path / "report.csv").read_text().splitlines()
     assert len(lines) == 1 + len(run("report", rows[1], "--json").json)
     text = run("report", rows[0]).out

@@ -136,9 +136,9 @@ def planned(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> 
 def options_of(
     time_limit: float, state_limit: int, memory_limit: str, solver: str = "auto", jobs: int | None = None,
     without: tuple[str, ...] = (), root_bound: bool = False, write_model: Path | None = None, solver_log: bool = False,
-    **_: Any,
+    model: Path | None = None, **_: Any,
 ) -> "Options":  # fmt: skip
-    """The limits and the solver's options. Raises InputError."""
+    """The limits and the solver's options. Raises InputError, also where a programme would overwrite `model`."""
     from cosma.files import check_suffix, check_writable
     from cosma.solvers.base import Options
     from cosma.solvers.timeindexed.indices import STRENGTHENINGS
@@ -151,7 +151,7 @@ def options_of(
             raise InputError(f"--without {name!r}: no such strengthening; use one of {', '.join(STRENGTHENINGS)}, all")
     if write_model is not None:
         check_suffix(write_model, "--write-model", (".lp", ".mps"))
-        check_writable(write_model)
+        check_writable(write_model, model)
     return Options(
         solver=solver,
         time_limit_s=time_limit,
@@ -165,13 +165,13 @@ def options_of(
     )
 
 
-def check_plot(plot: Path | None) -> None:
-    """Raise InputError, before any work is done, where a figure could not be written."""
+def check_plot(plot: Path | None, *kept: Path | None) -> None:
+    """Raise InputError, before any work is done, where a figure could not be written or would replace one of `kept`."""
     from cosma.files import check_suffix, check_writable
 
     if plot is not None:
         check_suffix(plot, "--plot", FIGURES)
-        check_writable(plot)
+        check_writable(plot, *kept)
 
 
 def settings_of(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], **_: Any) -> "Settings":

@@ -73,7 +73,7 @@ def compare_command(
     from cosma.report.comparison import draw, print_table
     from cosma.rows import WENT_WRONG, RowFile
 
-    check_plot(plot)
+    check_plot(plot, *models, output)
     file = None if output is None else RowFile(output, COLUMNS)
     with progress("reading the models"):
         runs = _runs(models, _listed(solvers, "--solvers"), _listed(budgets, "--budgets"), hw, flags)

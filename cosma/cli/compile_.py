@@ -22,7 +22,7 @@ from cosma.cli.common import (
     solver_options,
 )  # fmt: skip
 from cosma.cli.run import execution_json
-from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
+from cosma.errors import INFEASIBLE_EXIT_CODE
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
@@ -53,9 +53,10 @@ def compile_command(
     Example: cosma compile models/densenet121.onnx --hw hexagon_8mib --no-weights -o plan.json --plot map.png
     """
     start = time.perf_counter()
-    targets = _check_targets({"plan": output, "plot": plot, "report": report})
+    spec = Path(hw) if hw is not None and hw.endswith((".yaml", ".yml")) else None
+    targets = _check_targets({"plan": output, "plot": plot, "report": report}, model, spec, flags["write_model"])
     hardware = hardware_of(hw, scratchpad)
-    settings, options = settings_of(**flags), options_of(**flags)
+    settings, options = settings_of(**flags), options_of(**flags, model=model)
     with progress(f"compiling {model.name}"):
         from cosma.compile import prepare, solve
 
@@ -83,20 +84,16 @@ def compile_command(
     return INFEASIBLE_EXIT_CODE if result.status == "infeasible" else 0
 
 
-def _check_targets(asked: dict[str, Path | None]) -> dict[str, Path]:
-    """Refuse unwritable outputs before any work is done."""
+def _check_targets(asked: dict[str, Path | None], *kept: Path | None) -> dict[str, Path]:
+    """Refuse outputs that are unwritable or would overwrite each other or `kept`, before any work is done."""
     from cosma.files import check_suffix, check_writable
 
-    options = {"plan": "--output", "plot": "--plot", "report": "--report"}
     targets = {kind: path for kind, path in asked.items() if path is not None}
     for kind, path in targets.items():
-        check_writable(path)
-        for other, same in targets.items():
-            if other != kind and same == path:
-                raise InputError(f"{options[kind]} and {options[other]} both name {path}; give them different files")
+        check_writable(path, *kept, *(other for also, other in targets.items() if also != kind))
     for kind, suffixes in (("plot", FIGURES), ("report", (".html",))):
         if kind in targets:
-            check_suffix(targets[kind], options[kind], suffixes)
+            check_suffix(targets[kind], f"--{kind}", suffixes)
     return targets
 
 

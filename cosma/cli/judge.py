@@ -113,8 +113,8 @@ def check_command(
         raise InputError("nothing to check; add --max-traffic, --max-avoidable or --max-peak SIZE")
     if output is not None:
         check_suffix(output, "--output", (".md", ".txt"))
-        check_writable(output)
-    hardware, options = hardware_of(hw, scratchpad), options_of(**flags)
+        check_writable(output, model)
+    hardware, options = hardware_of(hw, scratchpad), options_of(**flags, model=model)
     with progress(f"checking {model.name}"):
         from cosma.compile import prepare, solve
 

@@ -44,7 +44,7 @@ def report_command(
         raise InputError(f"{plan}: give the model of the plan too, or a .csv or .jsonl file of rows")
     if output is not None:
         check_suffix(output, "--output", (".html",))
-        check_writable(output)
+        check_writable(output, plan, model)
     with progress(f"explaining {plan.name}"):
         document, problem = _read(plan, model, hw, scratchpad)
         if output is not None:
@@ -70,9 +70,7 @@ def _report_rows(path: Path, output: Path | None, as_json: bool) -> None:
 
     if output is not None:
         check_suffix(output, "--output", SUFFIXES)
-        check_writable(output)
-        if output.exists() and path.exists() and output.samefile(path):
-            raise InputError(f"--output {output}: these are the rows themselves; give it another name")
+        check_writable(output, path)
     rows, columns = read(path)
     if output is not None:
         write_atomic(output, render(rows, columns, output.suffix))

@@ -40,9 +40,7 @@ def run_command(
         raise InputError("--wall-time says how a trace is laid out; add --trace FILE")
     if trace is not None:
         check_suffix(trace, "--trace", (".json", ".trace"))
-        if trace in (plan, model):
-            raise InputError(f"--trace {trace} would overwrite what is to be run; give it another name")
-        check_writable(trace)
+        check_writable(trace, plan, model, inputs)
     with progress(f"running {model.name}"):
         from cosma.execute.run import run
         from cosma.execute.trace import to_json

@@ -78,7 +78,7 @@ def whatif_command(
     from cosma.rows import RowFile
     from cosma.whatif import COLUMNS, key_of
 
-    check_plot(plot)
+    check_plot(plot, *models, output)
     file = None if output is None else RowFile(output, COLUMNS)
     with progress("reading the models"):
         cases = list(_cases(models, flags))

@@ -13,7 +13,7 @@ from cosma.errors import InputError
 from cosma.execute.runtime import Session, Value, dtype_of
 from cosma.execute.submodel import Nodes
 from cosma.frontend.program import Program
-from cosma.frontend.structure import SMALL_ELEMENTS
+from cosma.frontend.structure import SMALL_ELEMENTS, has_data, subgraphs, tensors
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _NORMALIZATIONS = frozenset(["BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"])
@@ -34,20 +34,23 @@ def read_constants(program: Program, seed: int) -> Constants:
     """Every constant tensor of `program.whole`; those without data are drawn at random, in a range that suits use.
 
     The draw of a weight depends on the seed and on its place in the file alone. Raises InputError for
-    sparse and string constants.
+    sparse and string constants, data of another size than their shape, and branches and loops without their data.
     """
     graph = program.whole.graph
     if graph.sparse_initializer:
         name = graph.sparse_initializer[0].values.name
         raise InputError(f"weight {name!r} is a sparse tensor, which cannot be run; export it dense")
+    for tensor in (t for node in graph.node for sub in subgraphs(node) for t in tensors(sub)):
+        if not has_data(tensor):
+            raise InputError(f"weight {tensor.name!r} in a branch or a loop has no data; put its file beside the model")
     uses = _uses(graph)
     values: dict[str, Value] = {}
     stripped = []
-    for place, (name, tensor, has_data) in enumerate(_tensors(graph)):
+    for place, (name, tensor, given) in enumerate(_tensors(graph)):
         if tensor.data_type == TensorProto.STRING:
             raise InputError(f"constant {name!r} holds strings, which have no place in a scratchpad; it cannot be run")
-        if has_data:
-            values[name] = Value.of(numpy_helper.to_array(tensor))
+        if given:
+            values[name] = _value(name, tensor)
         else:
             stripped.append(name)
             random = np.random.default_rng([seed, place])
@@ -55,23 +58,31 @@ def read_constants(program: Program, seed: int) -> Constants:
     return Constants(values, tuple(stripped))
 
 
+def _value(name: str, tensor: TensorProto) -> Value:
+    try:
+        return Value.of(numpy_helper.to_array(tensor))
+    except ValueError:
+        shape = list(tensor.dims)
+        raise InputError(f"the data of weight {name!r} do not fill its shape {shape}; export the model again") from None
+
+
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto, bool]]:
     """Name, tensor, and whether its data are at hand."""
     sizes = {t.name: t for t in graph.initializer}
     for tensor in graph.initializer:
-        yield tensor.name, tensor, tensor.data_location != TensorProto.EXTERNAL
+        yield tensor.name, tensor, has_data(tensor)
     for node in graph.node:
         attribute = next((a for a in node.attribute if a.name == "value"), None)
         if node.op_type == "Constant" and attribute is not None:
-            yield node.output[0], attribute.t, True
+            yield node.output[0], attribute.t, has_data(attribute.t)
         elif node.op_type == "ConstantOfShape" and attribute and node.input[0] in sizes and _is_filler(attribute.t):
             dims = numpy_helper.to_array(sizes[node.input[0]]).tolist()
             yield node.output[0], TensorProto(data_type=attribute.t.data_type, dims=dims), False
 
 
 def _is_filler(tensor: TensorProto) -> bool:
-    """Whether a constant of one value stands in for a weight; zeros and ones mean themselves."""
-    return tensor.data_type in _FLOATS and numpy_helper.to_array(tensor).item() not in (0.0, 1.0)
+    """Whether a constant of one value stands in for a weight: what strips models of their weights writes 0.02."""
+    return tensor.data_type == TensorProto.FLOAT and numpy_helper.to_array(tensor).item() == np.float32(0.02)
 
 
 Use = tuple[str, int, int]  # operator type, position of the operand there, whether a Gemm has it transposed

@@ -1,12 +1,12 @@
 """The inputs of a run: from an .npz file, checked against the model, or drawn from a seed."""
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from cosma.errors import InputError
 from cosma.execute.runtime import Value, dtype_of
@@ -16,47 +16,62 @@ from cosma.frontend.program import Program
 _RELAYS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"])
 
 
-def input_types(program: Program) -> dict[str, Type]:
-    """Element type and shape of each input of the model, weights excluded."""
+def _input_types(program: Program) -> dict[str, Type]:
+    """Element type and shape of each input of the model, weights excluded. Raises InputError for strings."""
     graph = program.whole.graph
     weights = {t.name for t in graph.initializer}
     found = {}
     for value in graph.input:
         if value.name not in weights:
             tensor = value.type.tensor_type
+            if tensor.elem_type in (TensorProto.STRING, TensorProto.UNDEFINED):
+                kind = "holds strings" if tensor.elem_type else "has no element type"
+                raise InputError(f"input {value.name!r} {kind} and cannot be run; take it out of the model")
+            dims = tensor.shape.dim
             # Only inputs that nothing reads may still have open dimensions: reading the model refuses the others.
-            found[value.name] = (tensor.elem_type, tuple(d.dim_value or 1 for d in tensor.shape.dim))
+            found[value.name] = (tensor.elem_type, tuple(d.dim_value if d.HasField("dim_value") else 1 for d in dims))
     return found
 
 
 def read_inputs(path: Path, program: Program) -> dict[str, Value]:
     """The arrays of an .npz file, one for each model input. Raises InputError where they are not."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise InputError(f"--inputs {path}: cannot read it ({error.strerror or 'no .npz file'})") from None
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"--inputs {path}: no .npz file of plain arrays; write one with numpy.savez") from None
-    return check_inputs(arrays, program, f"--inputs {path}")
-
-
-def check_inputs(arrays: dict[str, npt.NDArray[Any]], program: Program, what: str) -> dict[str, Value]:
-    """The arrays as values. Raises InputError, beginning with `what`, if they are not what the model takes."""
-    types = input_types(program)
+    arrays, what = _read_arrays(path), f"--inputs {path}"
+    types = _input_types(program)
     for name in arrays:
         if name not in types:
             raise InputError(f"{what}: the model has no input {name!r}; its inputs are {_listed(types)}")
     found = {}
     for name, (elem_type, shape) in types.items():
-        wanted = f"{dtype_of(elem_type)} of shape {list(shape)}"
+        dtype = dtype_of(elem_type)
+        wanted = f"{dtype} of shape {list(shape)}"
         if name not in arrays:
             raise InputError(f"{what}: input {name!r} is missing; add an array {name!r}, {wanted}")
-        array = arrays[name]
-        if array.dtype != dtype_of(elem_type) or array.shape != shape:
+        array = _native(arrays[name], dtype)
+        if array.dtype != dtype or array.shape != shape:
             raise InputError(f"{what}: input {name!r} is {array.dtype} of shape {list(array.shape)}, not {wanted}")
         found[name] = Value.of(array)
     return found
+
+
+def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    refusal = InputError(f"--inputs {path}: no .npz file of plain arrays; write one with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise InputError(f"--inputs {path}: cannot read it ({error.strerror or 'no .npz file'})") from None
+    except Exception:  # numpy, zipfile and zlib raise anything at all on other and on damaged files
+        raise refusal from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise refusal
+    return arrays
+
+
+def _native(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The array in this machine's byte order. A file keeps the bytes of types that numpy lacks, but not the type."""
+    if array.dtype == np.dtype(f"V{dtype.itemsize}") and dtype.isbuiltin != 1:
+        return array.view(dtype)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _listed(types: dict[str, Type]) -> str:
@@ -69,7 +84,7 @@ def draw_inputs(program: Program, nodes: Nodes, seed: int) -> dict[str, Value]:
     Other integers are 0 or 1 (masks), or anything that fits where they have eight bits (images).
     """
     found = {}
-    for place, (name, (elem_type, shape)) in enumerate(input_types(program).items()):
+    for place, (name, (elem_type, shape)) in enumerate(_input_types(program).items()):
         random = np.random.default_rng([seed, place, 1])
         dtype = dtype_of(elem_type)
         if dtype.kind in "iub":

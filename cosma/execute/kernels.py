@@ -10,11 +10,6 @@ from cosma.execute.submodel import Nodes, Part, Type, anonymous
 from cosma.frontend.program import Program
 from cosma.graph import Graph, Tensor
 
-# Every run of these gives something else, so that there is nothing to compare with.
-_RANDOM = frozenset(
-    ["RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"]
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
@@ -67,7 +62,7 @@ class Kernels:
             [tensors[a].name for a in operator.outputs], lambda name: name in operands or name in constants
         )
         for node in part.nodes:
-            if node.op_type in _RANDOM:
+            if not self._program.random.isdisjoint(node.output):
                 raise InputError(
                     f"operator {node.name!r} ({node.op_type}) draws random numbers: no two runs are equal, so that "
                     "a run of the plan cannot be compared; export the model without it"

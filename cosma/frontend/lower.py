@@ -105,11 +105,28 @@ def _is_constant(node: ir.Node, constant: set[ir.Value]) -> bool:
     reads = _reads(node)
     if not reads:
         return node.op_type in _CONSTANTS
-    return node.op_type not in _RANDOM and all(v in constant for v in reads)
+    return not is_random(node) and all(v in constant for v in reads)
+
+
+def is_random(node: ir.Node) -> bool:
+    """Whether every run gives something else, be it in a branch of an If or in the body of a loop."""
+    return node.op_type in _RANDOM or _is_training(node) or any(is_random(n) for sub in _subgraphs(node) for n in sub)
+
+
+def _is_training(node: ir.Node) -> bool:
+    """Whether a Dropout may drop anything: its training mode is given, and not known to be off."""
+    is_dropout = node.op_type == "Dropout" and node.domain == ""
+    mode = node.inputs[2] if is_dropout and len(node.inputs) > 2 else None
+    if mode is None:
+        return False
+    known = ir.convenience.get_const_tensor(mode)
+    return known is None or bool(known.numpy().any())
 
 
 def _is_view(node: ir.Node, constant: set[ir.Value]) -> bool:
     if node.op_type not in _VIEWS or node.domain != "" or not node.inputs or node.inputs[0] is None:
+        return False
+    if _is_training(node):
         return False
     others_used = any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
     return not others_used and node.inputs[0] not in constant
@@ -163,6 +180,7 @@ class _Sizer:
         self.open_dims: dict[str, str] = {}  # dimension -> the tensor that has it
 
     def tensor(self, value: ir.Value, kind: Kind) -> Tensor:
+        self._refuse_unplannable(value)
         shape, bits = self.shape(value), self._bits(value)
         size = 0
         if shape is None or bits is None:
@@ -175,6 +193,17 @@ class _Sizer:
                     "sizes must lie between 0 and 2^63 - 1"
                 )
         return Tensor(value.name or "", size, kind, shape or (), self._dtype_name(value))
+
+    def _refuse_unplannable(self, value: ir.Value) -> None:
+        """Sequences, optional values and strings: how many bytes they take is known in a run only."""
+        if not isinstance(value.type, ir.TensorType | None):
+            what = type(value.type).__name__.removesuffix("Type").lower()
+            raise InputError(f"{value.name!r} is of type {what}, not a tensor; only tensors can be planned")
+        if value.dtype == ir.DataType.STRING and self.dtype is None:
+            raise InputError(
+                f"tensor {value.name!r} holds strings, whose size is not known; take what reads and writes them out of "
+                "the model"
+            )
 
     def shape(self, value: ir.Value) -> tuple[int, ...] | None:
         if value.shape is None:
@@ -193,7 +222,7 @@ class _Sizer:
     def _bits(self, value: ir.Value) -> int | None:
         if self.dtype is not None:
             return DTYPE_BITS[self.dtype]
-        with contextlib.suppress(TypeError):  # strings and undefined types have no size
+        with contextlib.suppress(TypeError):  # undefined types have no size
             return None if value.dtype is None else value.dtype.bitwidth
         return None
 
@@ -262,16 +291,18 @@ def _reads(node: ir.Node) -> list[ir.Value]:
 
 def _captured(node: ir.Node) -> Iterator[ir.Value]:
     """Values of the outer graph that the subgraphs of If, Loop and Scan read."""
+    for sub in _subgraphs(node):
+        own = {*sub.inputs, *sub.initializers.values(), *(v for n in sub for v in n.outputs)}
+        inner = [v for n in sub for v in _reads(n)] + list(sub.outputs)
+        yield from (v for v in inner if v not in own)
+
+
+def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
     for attribute in node.attributes.values():
-        subgraphs: list[ir.Graph] = []
         if attribute.type == ir.AttributeType.GRAPH:
-            subgraphs = [attribute.as_graph()]
+            yield attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
-            subgraphs = list(attribute.as_graphs())
-        for sub in subgraphs:
-            own = {*sub.inputs, *sub.initializers.values(), *(v for n in sub for v in n.outputs)}
-            inner = [v for n in sub for v in _reads(n)] + list(sub.outputs)
-            yield from (v for v in inner if v not in own)
+            yield from attribute.as_graphs()
 
 
 def static_count(value: ir.Value) -> int | None:

@@ -9,7 +9,7 @@ Shape = tuple[int, ...] | None
 
 # Operator -> which of its inputs is the second factor (a convolution's kernel).
 _CONVOLUTIONS = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1}
-_PRODUCTS = frozenset(["Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "FusedGemm"])
+_PRODUCTS = frozenset(["Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "FusedGemm", "QGemm"])
 _DOMAINS = ("", "com.microsoft")
 
 

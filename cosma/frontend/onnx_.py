@@ -18,7 +18,8 @@ from onnx_ir.passes import common as passes
 
 from cosma.errors import CosmaError, InputError
 from cosma.frontend import structure
-from cosma.frontend.lower import DType, lower, static_count
+from cosma.frontend.lower import DType, is_random, lower, static_count
+from cosma.frontend.quantised import add_shapes
 from cosma.graph import Graph
 
 
@@ -100,7 +101,7 @@ def _refuse_sequences(graph: onnx.GraphProto) -> None:
         kind = value.type.WhichOneof("value")
         if kind not in (None, "tensor_type"):
             what = kind.removesuffix("_type")
-            raise InputError(f"{value.name!r} is a {what}, not a tensor; only tensors can be planned")
+            raise InputError(f"{value.name!r} is of type {what}, not a tensor; only tensors can be planned")
 
 
 def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
@@ -112,12 +113,13 @@ def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
             return False
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
-    return True
+    return structure.has_data(tensor)
 
 
 def infer(proto: onnx.ModelProto) -> ir.Model:
     """Fold shape arithmetic and infer shapes; where folding fails, shape inference alone has to do."""
     with _quiet():
+        add_shapes(proto)
         model = _fold(ir.serde.deserialize_model(proto)) or ir.serde.deserialize_model(proto)
         passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
         return model
@@ -142,6 +144,8 @@ def _fold(model: ir.Model) -> ir.Model | None:
 
 def _should_fold(node: ir.Node) -> bool:
     """Evaluate only what is known to stay small, and no weights: those are never looked at."""
+    if is_random(node):
+        return False
     for value in node.outputs:
         count = static_count(value)
         if count is None or count > structure.SMALL_ELEMENTS:

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from cosma.frontend import structure
-from cosma.frontend.lower import sort_nodes
+from cosma.frontend.lower import is_random, sort_nodes
 from cosma.frontend.onnx_ import infer, naming, parse, read_data, tidy
 
 
@@ -20,23 +20,24 @@ class Program:
     whole: the file's own graph: functions inlined, dimensions set, sorted; weights as they are there,
     data in other files read where they could be. folded: the graph that plans are made of, its weights
     turned into inputs without data; its node and value names are those of the plan. constants: names
-    of the values of `folded` that depend on constants alone.
+    of the values of `folded` that depend on constants alone. random: of those that differ in every run.
     """
 
     whole: onnx.ModelProto
     folded: onnx.ModelProto
     constants: frozenset[str]
+    random: frozenset[str]
 
 
 def read_program(path: Path, dims: Mapping[str, int]) -> Program:
     """Read a model for running, as `frontend.onnx_.load` reads it for planning. Raises InputError."""
     with naming(path):
         whole, _, _ = tidy(parse(path), dims)
-        for tensor in whole.graph.initializer:
+        for tensor in structure.tensors(whole.graph):
             read_data(tensor, path.parent)
         detached = onnx.ModelProto()
         detached.CopyFrom(whole)
-        weights = structure.detach_weights(detached.graph, lambda tensor: read_data(tensor, path.parent))
+        weights = structure.detach_weights(detached.graph, structure.has_data)
         model = infer(detached)
         constants = sort_nodes(model.graph, weights).constant
         shapes = _known_shapes(model.graph, constants)
@@ -45,7 +46,12 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
         del folded.graph.node[:]
         folded.graph.node.extend(kept)
         folded.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in shapes.items())
-        return Program(whole, folded, frozenset(v.name for v in constants if v.name))
+        random = {v for node in model.graph if is_random(node) for v in node.outputs}
+        return Program(whole, folded, _names(constants), _names(random))
+
+
+def _names(values: set[ir.Value]) -> frozenset[str]:
+    return frozenset(v.name for v in values if v.name)
 
 
 def _known_shapes(graph: ir.Graph, constants: set[ir.Value]) -> dict[str, np.ndarray]:

@@ -56,13 +56,38 @@ def _writers(graph: Any) -> dict[str, int]:
 def read_names(node: Any) -> Iterator[str]:
     """Names that a NodeProto reads from its own scope, those captured by its subgraphs included."""
     yield from filter(None, node.input)
+    for sub in subgraphs(node):
+        inner = {v.name for v in sub.input} | {t.name for t in sub.initializer}
+        inner |= {name for n in sub.node for name in n.output}
+        captured = {name for n in sub.node for name in read_names(n)} | {v.name for v in sub.output}
+        yield from captured - inner
+
+
+def subgraphs(node: Any) -> Iterator[Any]:
+    """The branches of an If and the bodies of loops."""
     for attribute in node.attribute:
-        subgraphs = [attribute.g] if attribute.HasField("g") else []
-        for sub in [*subgraphs, *attribute.graphs]:
-            inner = {v.name for v in sub.input} | {t.name for t in sub.initializer}
-            inner |= {name for n in sub.node for name in n.output}
-            captured = {name for n in sub.node for name in read_names(n)} | {v.name for v in sub.output}
-            yield from captured - inner
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def tensors(graph: Any) -> Iterator[Any]:
+    """Every TensorProto in a GraphProto, those of attributes and of subgraphs included."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+        for sub in subgraphs(node):
+            yield from tensors(sub)
+
+
+def has_data(tensor: Any) -> bool:
+    """Whether a TensorProto holds its elements itself, if it has any."""
+    if tensor.data_location == tensor.EXTERNAL:
+        return False
+    fields = ("raw", "float", "int32", "int64", "double", "uint64", "string")
+    return 0 in tensor.dims or any(getattr(tensor, f"{field}_data") for field in fields)
 
 
 def _sort_nodes(graph: Any, needs: list[list[int]]) -> None:

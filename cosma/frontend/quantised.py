@@ -1,0 +1,43 @@
+"""Shapes of ONNX Runtime's quantised operators, which its quantiser writes and ONNX's shape inference lacks."""
+
+import onnx
+
+# Operator -> an ONNX operator whose result has the same shape, and which of the inputs to give it: each is followed
+# by its scale and zero point. The results are of the element type of the data.
+_ALIKE = {
+    "QLinearAdd": ("Add", slice(0, 4, 3)),
+    "QLinearMul": ("Mul", slice(0, 4, 3)),
+    "QGemm": ("Gemm", slice(0, 4, 3)),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    "QLinearSigmoid": ("Identity", slice(1)),
+    "QLinearLeakyRelu": ("Identity", slice(1)),
+    "QLinearSoftmax": ("Identity", slice(1)),
+    "QLinearAveragePool": ("AveragePool", slice(1)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
+}
+
+
+def add_shapes(proto: onnx.ModelProto) -> None:
+    """Note the types and shapes of these operators' results in the model's value_info, as far as they can be known."""
+    names = {node.output[0] for node in proto.graph.node if _has_known_shape(node)}
+    if not names:
+        return
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    for node in filter(_has_known_shape, model.graph.node):
+        node.op_type, inputs = _ALIKE[node.op_type][0], node.input[_ALIKE[node.op_type][1]]
+        node.domain = ""
+        node.input[:] = inputs
+    known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    kept = [value for value in proto.graph.value_info if value.name not in names]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend([*kept, *(value for value in known if value.name in names)])
+
+
+def _has_known_shape(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of these; not with channels last, nor as a Gemm whose result is not quantised."""
+    if node.domain != "com.microsoft" or node.op_type not in _ALIKE:
+        return False
+    if any(a.name == "channels_last" and a.i for a in node.attribute):
+        return False
+    return node.op_type != "QGemm" or (len(node.input) > 8 and node.input[8] != "")
