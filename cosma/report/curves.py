@@ -11,7 +11,7 @@ from cosma.rows import Row
 from cosma.staircase import Step, knee, worth_of_next_kib
 
 _WIDTH = 4.4  # inches of a panel
-_CLOSE = 0.035  # of the width of a panel: chips that are no further apart share a label
+_CLOSE = 0.05  # of the width of a panel: chips that are no further apart share a label
 _DASHES = ("-", "--", ":", "-.")  # one for ten colours
 _LETTERS = 50  # of two names that share a label
 _BEST = "best found"
@@ -154,7 +154,7 @@ def _mark_chips(axes: Any, low: float, high: float, unit: int) -> None:
         axes.axvline(capacity / unit, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     before = [name for capacity, name in chips if capacity < low]
     after = [name for capacity, name in chips if capacity > high]
-    text = "\n".join(f"{way} {_few(names, 3)}" for way, names in (("←", before[::-1]), ("→", after)) if names)
+    text = "\n".join(f"{way} {_few(names, 2)}" for way, names in (("←", before[::-1]), ("→", after)) if names)
     axes.annotate(
         text, (0, 0), (0, -8), xycoords="axes fraction", textcoords="offset points", va="top", fontsize=6.5,
         color="0.35", linespacing=1.3,
