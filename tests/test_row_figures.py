@@ -173,6 +173,8 @@ def test_a_figure_is_chosen_by_name(run, tmp_path: Path) -> None:
         outcome = run("report", *arguments)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)
         assert said in outcome.err
+    rows.write_text(to_csv([swept(1, 0, non_compulsory_bytes=None, moved_bytes=None)], whatif.COLUMNS))
+    assert "none of the rows has a plan" in run("report", rows, "-o", out).err
 
 
 def test_what_was_swept_is_a_column_and_what_is_empty_is_none() -> None:

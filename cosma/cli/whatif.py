@@ -74,7 +74,6 @@ def whatif_command(
     Bytes are facts, each from a verified plan; times and energies are estimates from the figures of the spec.
     """
     from cosma.files import write_atomic
-    from cosma.report.rows import draw
     from cosma.rows import RowFile
     from cosma.whatif import COLUMNS, key_of
 
@@ -90,6 +89,8 @@ def whatif_command(
     )
     found = any(row["moved_bytes"] is not None for row in rows)
     if plot is not None and found:
+        from cosma.report.rows import draw
+
         write_atomic(plot, draw(rows, plot.suffix[1:]))
     elif plot is not None:
         click.echo(f"cosma: warning: no row has a plan; {plot} is not drawn", err=True)

@@ -104,10 +104,12 @@ def render(rows: Sequence[Row], columns: tuple[str, ...], suffix: str, figure: s
 def draw(rows: Sequence[Row], form: str, figure: str | None = None) -> bytes:
     """One of `FIGURES`, without a name the first that the rows allow: png, svg or pdf. Raises InputError."""
     allowed = _allowed(rows)
-    name = figure or next(iter(allowed), "pareto")
+    if not allowed:
+        raise InputError("none of the rows has a plan, so there is nothing to draw; a .html, .md or .csv file has them")
+    name = figure or next(iter(allowed))
     if name not in allowed:
-        instead = f"they allow --figure {' or '.join(allowed)}" if allowed else "no other figure fits them either"
-        raise InputError(f"--figure {name}: the rows do not hold {FIGURES[name].needs}; {instead}")
+        options = " or ".join(allowed)
+        raise InputError(f"--figure {name}: the rows do not hold {FIGURES[name].needs}; they allow --figure {options}")
     return FIGURES[name].draw(allowed[name], form)
 
 
