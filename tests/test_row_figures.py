@@ -204,5 +204,6 @@ def test_assumptions_are_those_of_the_figures_of_the_rows() -> None:
     edited = page([*rows, swept(1000, 9, hardware="gemmini_default", spec="edited")], whatif.COLUMNS)
     assert "unknown: the figures, edited, were those of another spec file" in edited
     assert '<th scope="col" >spec</th>' in edited
+    assert "<summary>gemmini_default (figures edited)</summary>" in edited
     own = page([swept(1000, 9, hardware="my_chip", spec="own")], whatif.COLUMNS)
     assert "my_chip</summary><ul><li>unknown: the figures, own," in own

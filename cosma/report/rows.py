@@ -55,9 +55,8 @@ _SHOWN = {
     whatif.COLUMNS: (
         "model", "dims", "dtype", "fusion", "weights", "hardware", "instead", "spec", "alignment_bytes",
         "capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes",
-        "gap", "peak_use_bytes", "loads", "stores",
-        "estimate_transfer_s", "estimate_compute_s", "estimate_overlapped_s", "estimate_serial_s",
-        "estimate_transfer_energy_j", "why",
+        "gap", "peak_use_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
+        "estimate_overlapped_s", "estimate_serial_s", "estimate_transfer_energy_j", "why",
     ),
     compare.COLUMNS: (
         "model", "dtype", "fusion", "weights", "budget", "capacity_bytes", "solver", "status", "compulsory_bytes",
@@ -122,9 +121,18 @@ def _allowed(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _shown(rows: Sequence[Row], columns: tuple[str, ...]) -> list[str]:
     """The columns in which some row has anything; `spec` where it tells machines of one name apart."""
-    machines = {(row.get("hardware"), row.get("instead") or "", row.get("spec")) for row in rows}
-    one = len(machines) == len({machine[:2] for machine in machines})
-    return [c for c in _SHOWN[columns] if any(row[c] not in (None, "") for row in rows) and not (c == "spec" and one)]
+    left_out = () if _edited(_machines(rows)) else ("spec",)
+    return [c for c in _SHOWN[columns] if c not in left_out and any(row[c] not in (None, "") for row in rows)]
+
+
+def _machines(rows: Sequence[Row]) -> set[tuple[str, str, str]]:
+    """Name, what was set in the spec, and the digest of the figures."""
+    return {(row.get("hardware", ""), row.get("instead") or "", row.get("spec", "")) for row in rows}
+
+
+def _edited(machines: set[tuple[str, str, str]]) -> bool:
+    """Whether only the figures tell some machines apart."""
+    return len(machines) > len({machine[:2] for machine in machines})
 
 
 def markdown(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
@@ -199,10 +207,11 @@ def _staircases(rows: Sequence[Row]) -> list[str]:
 def _assumptions(rows: Sequence[Row]) -> str:
     """What the estimates of each machine rest on, with what was set in its spec."""
     parts = ["<p>Bytes are facts. Times and energies are estimates; n/a: the spec lacks a figure.</p>"]
-    machines = {(row["hardware"], row["instead"] or "", row["spec"]) for row in rows if row["hardware"] != "any"}
+    machines = {machine for machine in _machines(rows) if machine[0] != "any"}
+    edited = _edited(machines)
     for name, instead, spec in sorted(machines):
         lines = "".join(f"<li>{escape(line)}</li>" for line in _assumed(name, instead, spec))
-        title = escape(" ".join(filter(None, (name, instead))))
+        title = escape(" ".join(filter(None, (name, instead, f"(figures {spec})" if edited else ""))))
         parts.append(f"<details><summary>{title}</summary><ul>{lines}</ul></details>")
     return "<h2>What the estimates assume</h2>" + "".join(parts)
 
