@@ -4,6 +4,7 @@ A case is one model, read in one way, for one kind of scratchpad and one solver;
 (`staircase.Probe`), one round for a list, as many as it takes for the exact staircase.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,7 +62,7 @@ class Case:
         return row | {
             "model": source.model, "dims": ",".join(f"{k}={v}" for k, v in source.dims.items()), "dtype": source.dtype,
             "fusion": source.fusion, "weights": source.weights, "hardware": self.hardware.name,
-            "instead": self.instead, "spec": _figures(self.hardware), "alignment_bytes": problem.alignment_bytes,
+            "instead": self.instead, "spec": figures_digest(self.hardware), "alignment_bytes": problem.alignment_bytes,
             "capacity_bytes": probe.capacity_bytes, "solver": self.options.solver,
             "time_limit_s": self.options.time_limit_s, "state_limit": self.options.state_limit,
             "memory_limit_bytes": self.options.memory_limit_bytes, "problem": source.fingerprint[7:19],
@@ -73,10 +74,24 @@ class Case:
         }  # fmt: skip
 
 
-def _figures(hardware: Hardware) -> str:
+def figures_digest(hardware: Hardware) -> str:
     """A digest of what estimates are made from: a spec may be edited and keep its name."""
     h = hardware
     return digest([h.dram_bytes_per_s, h.dram_pj_per_byte, h.macs_per_s, h.instances])[:12]
+
+
+def instead_text(chosen: Sequence[tuple[str, str]]) -> str:
+    """What was set in a spec as text: dotted keys and their values."""
+    return " ".join(f"{key}={value}" for key, value in chosen)
+
+
+def read_instead(text: str) -> dict[str, str | bool]:
+    """What `instead_text` wrote, as `load_hardware` takes it."""
+    parts = re.split(r"(?:^| )(\w+\.\w+)=", text)
+    return {
+        key: {"true": True, "false": False}.get(value, value)
+        for key, value in zip(parts[1::2], parts[2::2], strict=True)
+    }
 
 
 def key_of(row: Row) -> tuple[Any, ...]:

@@ -336,4 +336,17 @@ def test_the_page_of_rows_filters_and_sorts(
     sizes = [int(text.replace(",", "")) for text in browser.execute_script(shown)]
     assert sizes == sorted(sizes)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    svg = "const svg = document.querySelector('figure svg'); return [svg.clientWidth, svg.width.baseVal.value]"
+    wide, own = browser.execute_script(svg)
+    assert abs(wide - own) <= 1, "figures scroll, they do not shrink"
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_reasons_take_few_lines(browser, run, rows: tuple[Path, Path], folder: Path) -> None:
+    out = folder / "compared.html"
+    run("report", rows[1], "-o", out)
+    look(browser, out, 1400, "light")
+    high = "return Math.max(...[...document.querySelectorAll('#rows tbody tr')].map((r) => r.offsetHeight))"
+    letters = "return Math.max(...[...document.querySelectorAll('#rows td.wide')].map((c) => c.textContent.length))"
+    assert browser.execute_script(letters) > 100
+    assert browser.execute_script(high) < 80  # pixels: at most three lines

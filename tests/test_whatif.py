@@ -166,9 +166,12 @@ def test_what_went_wrong_is_tried_again(run, tmp_path: Path) -> None:
     assert [row["status"] for row in run("report", rows, "--json").json] == ["optimal"]
 
 
-def test_reasons_are_told_and_nothing_planned_is_infeasible(run) -> None:
-    outcome = run("whatif", TINY, "--dtype", "int8", "--scratchpad", "1KiB,2KiB", "--jobs", 1)
+def test_reasons_are_told_and_nothing_planned_is_infeasible(run, tmp_path: Path) -> None:
+    plot = tmp_path / "x.png"
+    outcome = run("whatif", TINY, "--dtype", "int8", "--scratchpad", "1KiB,2KiB", "--jobs", 1, "--plot", plot)
     assert outcome.code == 3
+    assert outcome.err == f"cosma: warning: no row has a plan; {plot} is not drawn\n"
+    assert not plot.exists()
     assert "infeasible, operator" in outcome.out
     assert "needs 5120 B (2 rows)" in outcome.out
 

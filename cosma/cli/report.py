@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write one self-contained page (.html); rows also as .md, .csv, .png, .svg or .pdf.",
 )
+@click.option(
+    "--figure",
+    type=click.Choice(["curves", "solvers", "pareto"]),
+    help="What to draw of rows in a .png, .svg or .pdf.  [default: the first that they allow]",
+)
 @json_option
 def report_command(
-    plan: Path, model: Path | None, hw: str | None, scratchpad: str | None, output: Path | None, as_json: bool
-) -> None:
+    plan: Path, model: Path | None, hw: str | None, scratchpad: str | None, output: Path | None, figure: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Explain PLAN, made for MODEL: why each tensor leaves early, and what would help.
 
     In place of PLAN and MODEL a file of rows from compare or whatif makes figures and tables.
@@ -38,8 +44,10 @@ def report_command(
     from cosma.files import check_suffix, check_writable, write_atomic
 
     if plan.suffix in (".csv", ".jsonl"):
-        _report_rows(plan, output, as_json)
+        _report_rows(plan, output, figure, as_json)
         return
+    if figure is not None:
+        raise InputError(f"--figure {figure}: {plan} holds no rows; give a .csv or .jsonl file of compare or whatif")
     if model is None:
         raise InputError(f"{plan}: give the model of the plan too, or a .csv or .jsonl file of rows")
     if output is not None:
@@ -63,17 +71,19 @@ def report_command(
         click.echo(f"report written to {output}")
 
 
-def _report_rows(path: Path, output: Path | None, as_json: bool) -> None:
+def _report_rows(path: Path, output: Path | None, figure: str | None, as_json: bool) -> None:
     """Rows as a file, as JSON, or as Markdown on the terminal."""
     from cosma.files import check_suffix, check_writable, write_atomic
     from cosma.report.rows import SUFFIXES, markdown, read, render
 
+    if output is None and figure is not None:
+        raise InputError(f"--figure {figure}: there is no file to draw in; add --output, e.g. -o {figure}.png")
     if output is not None:
         check_suffix(output, "--output", SUFFIXES)
         check_writable(output, path)
     rows, columns = read(path)
     if output is not None:
-        write_atomic(output, render(rows, columns, output.suffix))
+        write_atomic(output, render(rows, columns, output.suffix, figure))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:

@@ -74,7 +74,6 @@ def whatif_command(
     Bytes are facts, each from a verified plan; times and energies are estimates from the figures of the spec.
     """
     from cosma.files import write_atomic
-    from cosma.report.capacity import draw
     from cosma.rows import RowFile
     from cosma.whatif import COLUMNS, key_of
 
@@ -88,15 +87,20 @@ def whatif_command(
     rows.sort(
         key=lambda r: (order[r["model"], r["hardware"]], *map(str, key_of(r)[1:8]), r["solver"], r["capacity_bytes"])
     )
-    if plot is not None:
+    found = any(row["moved_bytes"] is not None for row in rows)
+    if plot is not None and found:
+        from cosma.report.rows import draw
+
         write_atomic(plot, draw(rows, plot.suffix[1:]))
+    elif plot is not None:
+        click.echo(f"cosma: warning: no row has a plan; {plot} is not drawn", err=True)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         _show(cases, rows)
         if new < len(rows) and file is not None:
             click.echo(f"{len(rows) - new} of {len(rows)} rows were in {output} already")
-    return 0 if any(row["moved_bytes"] is not None for row in rows) else INFEASIBLE_EXIT_CODE
+    return 0 if found else INFEASIBLE_EXIT_CODE
 
 
 def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
@@ -151,6 +155,7 @@ def _dims(texts: tuple[str, ...]) -> list[tuple[str, ...]]:
 def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "Iterator[tuple[Hardware, str]]":
     """Each spec with each combination of figures, and these as text."""
     from cosma.hardware import Hardware, load_hardware, spec_names
+    from cosma.whatif import instead_text, read_instead
 
     if not names:
         if not sized:
@@ -169,9 +174,8 @@ def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "It
         choices.setdefault(key.strip(), []).extend((key.strip(), value.strip()) for value in values.split(","))
     known = [spec for name in names for spec in (spec_names() if name == "all" else [name])]
     for name, chosen in product(dict.fromkeys(known), product(*map(dict.fromkeys, choices.values()))):
-        instead = {key: {"true": True, "false": False}.get(value, value) for key, value in chosen}
-        spec = load_hardware(name, instead=instead) if instead else load_hardware(name)
-        yield spec, " ".join(f"{key}={value}" for key, value in chosen)
+        text = instead_text(chosen)
+        yield load_hardware(name, instead=read_instead(text)), text
 
 
 def _capacities(pads: tuple[str, ...], prepared: "Prepared", spec: "Hardware") -> list[tuple[int, ...] | None]:

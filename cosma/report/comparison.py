@@ -1,4 +1,4 @@
-"""Rows of `cosma compare` as a table and as a figure."""
+"""Solvers side by side: rows of `cosma compare` as a table, rows of either command as a figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cosma.report.capacity import SERIES, curve_of, labels
 from cosma.report.figure import save
 from cosma.rows import Row
+from cosma.units import format_bytes
 
+_CASES = 80  # that one figure shows
 _MARKS = "osD^v<>phH8d"  # shapes that can be told apart when hollow
 
 
@@ -20,7 +23,7 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
         table.add_column(column, no_wrap=True)
     for column in ("bytes", "bound", "gap", "first", "proof", "terms", "MiB"):
         table.add_column(column, justify="right", no_wrap=True)
-    before = None
+    before, names = None, _names(rows)
     for row in rows:
         case = _case(row)
         if before not in (None, case):
@@ -31,7 +34,7 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
         cost = row["non_compulsory_bytes"]
         mark = "*" if cost is not None and cost == _least(rows, case) else " "
         table.add_row(
-            "" if before == case else _name(case), "" if before == case else size, row["solver"], row["status"],
+            "" if before == case else names[case], "" if before == case else size, row["solver"], row["status"],
             _count(cost) + mark, _count(row["bound_bytes"]),
             "" if row["gap"] is None else f"{100 * row['gap']:.1f} %", _seconds(row["first_s"]),
             _seconds(row["proof_s"]) or f"(>{row['seconds']:.2f})", _count(row["terms"]),
@@ -45,17 +48,26 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
     notes: dict[str, list[str]] = {}
     for row in rows:
         if row["status"] not in ("optimal", "feasible") and row["why"]:
-            notes.setdefault(row["why"], []).append(f"{_name(_case(row))} {row['budget']} {row['solver']}")
+            notes.setdefault(row["why"], []).append(f"{names[_case(row)]} {row['budget']} {row['solver']}")
     for why, runs in notes.items():
         console.print(f"{', '.join(runs)}: {why}")
 
 
 def _case(row: Row) -> tuple[Any, ...]:
-    return row["model"], row["budget"], row["capacity_bytes"], row["weights"]
+    """What solvers are compared on."""
+    return *_workload(row), row.get("budget"), row["capacity_bytes"]
 
 
-def _name(case: tuple[Any, ...]) -> str:
-    return str(case[0]).removesuffix(".onnx") + (" +weights" if case[3] else "")
+def _workload(row: Row) -> tuple[Any, ...]:
+    return tuple(None if c == "solver" else value for c, value in zip(SERIES, curve_of(row), strict=True))
+
+
+def _names(rows: Sequence[Row]) -> dict[tuple[Any, ...], str]:
+    """Each case's model, and what else is not the same for all cases; weights also where they always count."""
+    workloads = {_case(row): _workload(row) for row in rows}
+    names = labels(list(dict.fromkeys(workloads.values())))
+    always = " +weights" if all(row["weights"] for row in rows) else ""
+    return {case: names[workload] + always for case, workload in workloads.items()}
 
 
 def _least(rows: Sequence[Row], case: tuple[Any, ...]) -> int | None:
@@ -72,34 +84,50 @@ def _seconds(value: float | None) -> str:
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:
-    """One line a case, a mark a solver: traffic on the left, seconds on the right; png, svg or pdf."""
+    """One line a case, a mark a solver: traffic on the left, seconds, if known, on the right; png, svg or pdf."""
     from matplotlib.figure import Figure
 
-    cases = list(dict.fromkeys(_case(row) for row in rows))
-    solvers = list(dict.fromkeys(row["solver"] for row in rows))
-    figure = Figure(
-        figsize=(12, 1.4 + len(cases) * (0.14 + 0.045 * len(solvers))),
-        dpi=120,
-        layout="constrained",
-    )
-    traffic, seconds = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 1.3]})
+    names, solvers = _names(rows), list(dict.fromkeys(row["solver"] for row in rows))
+    cases = sorted(names, key=lambda case: not _differs(rows, case))[:_CASES] if len(names) > _CASES else list(names)
+    rows = [row for row in rows if _case(row) in cases]
+    timed = any(row.get("seconds") is not None for row in rows)
+    height = 1.4 + len(cases) * (0.14 + 0.045 * len(solvers))
+    figure = Figure(figsize=(12, height), dpi=120, layout="constrained")
+    every = figure.subplots(1, 1 + timed, sharey=True, squeeze=False, width_ratios=[3, 1.3][: 1 + timed])[0]
+    traffic = every[0]
     for k, solver in enumerate(solvers):
         spread = 0.7 * (k / max(1, len(solvers) - 1) - 0.5)  # so that equal results lie side by side
         style = {"marker": _MARKS[k % len(_MARKS)], "linestyle": "none", "markersize": 4.5, "color": f"C{k % 10}"}
         mine = [(row, cases.index(_case(row)) + spread) for row in rows if row["solver"] == solver]
         _draw_traffic(traffic, mine, rows, {**style, "label": solver})
-        _draw_seconds(seconds, mine, style)
+        if timed:
+            _draw_seconds(every[1], mine, style)
     _draw_bounds(traffic, rows, cases)
-    traffic.set_yticks(range(len(cases)), [f"{_name(c)} {c[1]}" for c in cases], fontsize=8)
+    budgets = {case: case[-2] or f"at {format_bytes(case[-1])}" for case in cases}
+    traffic.set_yticks(range(len(cases)), [f"{names[case]} {budgets[case]}" for case in cases], fontsize=8)
     traffic.set_ylim(len(cases) - 0.4, -0.6)
-    seconds.set_xscale("log")
-    seconds.set_xlabel("seconds; filled: to the proof, hollow: none")
-    for axes in (traffic, seconds):
+    if len(cases) < len(names):
+        traffic.set_ylabel(f"{len(cases)} of {len(names)} cases, first those in which solvers differ")
+    for axes in every:
         axes.grid(axis="x", color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="x", labelsize=8)
     traffic.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8)
     return save(figure, form)
+
+
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """The rows of cases with a plan on which more than one solver was run, and all rows of `compare`."""
+    solvers: dict[tuple[Any, ...], set[str]] = {}
+    for row in rows:
+        solvers.setdefault(_case(row), set()).add(row["solver"])
+    planned = {_case(row) for row in rows if row["non_compulsory_bytes"] is not None}
+    chosen = {case for case, names in solvers.items() if len(names) > 1 and case in planned}
+    return [row for row in rows if "budget" in row or _case(row) in chosen]
+
+
+def _differs(rows: Sequence[Row], case: tuple[Any, ...]) -> bool:
+    return len({row["non_compulsory_bytes"] for row in rows if _case(row) == case}) > 1
 
 
 def _draw_traffic(axes: Any, mine: list[tuple[Row, float]], rows: Sequence[Row], style: dict[str, Any]) -> None:
@@ -123,6 +151,8 @@ def _draw_seconds(axes: Any, mine: list[tuple[Row, float]], style: dict[str, Any
             [max(1e-3, r["proof_s"] if proved else r["seconds"]) for r, _ in chosen], [y for _, y in chosen],
             fillstyle=fill, **style,
         )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds; filled: to the proof, hollow: none")
 
 
 def _draw_bounds(axes: Any, rows: Sequence[Row], cases: Sequence[tuple[Any, ...]]) -> None:
@@ -133,7 +163,7 @@ def _draw_bounds(axes: Any, rows: Sequence[Row], cases: Sequence[tuple[Any, ...]
     axes.set_xlim(-2, 114)
     axes.axvline(105, color="0.8", linewidth=0.8)
     axes.set_xticks([0, 20, 40, 60, 80, 100, 110], ["0", "20", "40", "60", "80", "100", "no plan"])
-    axes.set_xlabel("non-compulsory bytes, % of the most that any solver moves there; bar: best proven bound")
+    axes.set_xlabel("non-compulsory bytes, % of the most that any solver moves there\nbar: best proven bound")
 
 
 def _most(rows: Sequence[Row], case: tuple[Any, ...]) -> int:

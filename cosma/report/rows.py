@@ -1,34 +1,67 @@
 """Rows of `cosma compare` and `cosma whatif` as a page, as Markdown, as CSV and as figures."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 from cosma import compare, whatif
 from cosma.errors import InputError
 from cosma.estimate import assumptions
-from cosma.hardware import load_hardware, spec_names
-from cosma.report import capacity, comparison
+from cosma.hardware import load_hardware
+from cosma.report import capacity, comparison, curves, pareto
 from cosma.report.html import packaged, policy
 from cosma.rows import Row, read_rows, to_csv
 from cosma.staircase import knee, worth_of_next_kib
 
-SUFFIXES = (".html", ".md", ".csv", ".png", ".svg", ".pdf")
+_DRAWN = (".png", ".svg", ".pdf")
+SUFFIXES = (".html", ".md", ".csv", *_DRAWN)
 _NUMBERS = ("_bytes", "_s", "_j", "_mib", "loads", "stores", "terms", "gap", "seconds")
+
+
+class Kind(NamedTuple):
+    """A figure: the rows that it shows, which may be none, how it is drawn, what it needs, what it says."""
+
+    shown: Callable[[Sequence[Row]], list[Row]]
+    draw: Callable[[Sequence[Row], str], bytes]
+    needs: str
+    caption: str
+
+
+FIGURES = {
+    "curves": Kind(
+        capacity.curved,
+        curves.draw,
+        "plans at three capacities, else alike, with traffic that falls",
+        "Non-compulsory traffic against capacity: the least, or the best found and a band down to the proven bound.",
+    ),
+    "pareto": Kind(
+        pareto.planned,
+        pareto.draw,
+        "a plan",
+        "All bytes moved against capacity; a line joins what nothing beats in both for one workload (Pareto).",
+    ),
+    "solvers": Kind(
+        comparison.compared,
+        comparison.draw,
+        "two solvers on the same problem",
+        "Traffic of each solver, per cent of the most that any moves there.",
+    ),
+}
 # What a page and Markdown show of each row; CSV has all columns.
 _SHOWN = {
     whatif.COLUMNS: (
-        "model", "dtype", "fusion", "weights", "hardware", "instead", "capacity_bytes", "solver", "status",
-        "moved_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes", "peak_use_bytes", "loads", "stores",
-        "estimate_transfer_s", "estimate_compute_s", "estimate_overlapped_s", "estimate_serial_s",
-        "estimate_transfer_energy_j", "why",
+        "model", "dims", "dtype", "fusion", "weights", "hardware", "instead", "spec", "alignment_bytes",
+        "capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes",
+        "gap", "peak_use_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
+        "estimate_overlapped_s", "estimate_serial_s", "estimate_transfer_energy_j", "why",
     ),
     compare.COLUMNS: (
-        "model", "weights", "budget", "capacity_bytes", "solver", "status", "non_compulsory_bytes", "bound_bytes",
-        "gap", "first_s", "proof_s", "seconds", "terms", "peak_memory_mib", "why",
+        "model", "dtype", "fusion", "weights", "budget", "capacity_bytes", "solver", "status", "compulsory_bytes",
+        "non_compulsory_bytes", "bound_bytes", "gap", "first_s", "proof_s", "seconds", "terms", "peak_memory_mib",
+        "why",
     ),
 }  # fmt: skip
 
@@ -54,21 +87,57 @@ def _latest(rows: list[Row], columns: tuple[str, ...]) -> list[Row]:
     return list({whatif.key_of(row): row for row in rows}.values())
 
 
-def render(rows: Sequence[Row], columns: tuple[str, ...], suffix: str) -> bytes:
-    """The rows in the form that a file's suffix names, one of `SUFFIXES`."""
+def render(rows: Sequence[Row], columns: tuple[str, ...], suffix: str, figure: str | None) -> bytes:
+    """The rows in the form that a file's suffix names, one of `SUFFIXES`. Raises InputError."""
+    if suffix in _DRAWN:
+        return draw(rows, suffix[1:], figure)
+    if figure is not None:
+        raise InputError(f"--figure {figure}: a {suffix} file is no figure; give --output with {', '.join(_DRAWN)}")
     if suffix == ".html":
         return page(rows, columns).encode()
     if suffix == ".md":
         return markdown(rows, columns).encode()
-    if suffix == ".csv":
-        return to_csv(rows, columns).encode()
-    draw = comparison.draw if columns == compare.COLUMNS else capacity.draw
-    return draw(rows, suffix[1:])
+    return to_csv(rows, columns).encode()
+
+
+def draw(rows: Sequence[Row], form: str, figure: str | None = None) -> bytes:
+    """One of `FIGURES`, without a name the first that the rows allow: png, svg or pdf. Raises InputError."""
+    allowed = _allowed(rows)
+    if not allowed:
+        raise InputError("none of the rows has a plan, so there is nothing to draw; a .html, .md or .csv file has them")
+    name = figure or next(iter(allowed))
+    if name not in allowed:
+        options = " or ".join(allowed)
+        raise InputError(f"--figure {name}: the rows do not hold {FIGURES[name].needs}; they allow --figure {options}")
+    return FIGURES[name].draw(allowed[name], form)
+
+
+def _allowed(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The figures that the rows allow, what the rows were made for first, and the rows of each."""
+    order = ("curves", "pareto", "solvers") if "hardware" in rows[0] else ("solvers", "curves", "pareto")
+    found = {name: FIGURES[name].shown(rows) for name in order}
+    return {name: shown for name, shown in found.items() if shown}
+
+
+def _shown(rows: Sequence[Row], columns: tuple[str, ...]) -> list[str]:
+    """The columns in which some row has anything; `spec` where it tells machines of one name apart."""
+    left_out = () if _edited(_machines(rows)) else ("spec",)
+    return [c for c in _SHOWN[columns] if c not in left_out and any(row[c] not in (None, "") for row in rows)]
+
+
+def _machines(rows: Sequence[Row]) -> set[tuple[str, str, str]]:
+    """Name, what was set in the spec, and the digest of the figures."""
+    return {(row.get("hardware", ""), row.get("instead") or "", row.get("spec", "")) for row in rows}
+
+
+def _edited(machines: set[tuple[str, str, str]]) -> bool:
+    """Whether only the figures tell some machines apart."""
+    return len(machines) > len({machine[:2] for machine in machines})
 
 
 def markdown(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
     """A table, one line a row."""
-    shown = _SHOWN[columns]
+    shown = _shown(rows, columns)
     lines = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
     for row in rows:
         lines.append("| " + " | ".join(_text(row[c]).replace("|", "\\|") for c in shown) + " |")
@@ -94,10 +163,10 @@ def page(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
         policy=policy(script),
         title=f"{'What if' if swept else 'Solvers compared'}: {len(rows):,} runs of {len(models)} models",
         summary=escape(_summary(rows)),
-        figures="".join(_figures(rows, swept)),
-        staircases="".join(_staircases(rows)) if swept else "",
+        figures="".join(_figures(rows)),
+        staircases="".join(_staircases(rows)),
         assumptions=_assumptions(rows) if swept else "",
-        table=_table(rows, _SHOWN[columns]),
+        table=_table(rows, _shown(rows, columns)),
         style=packaged("plan.css"),
         script=script,
     )
@@ -108,54 +177,54 @@ def _summary(rows: Sequence[Row]) -> str:
     return f"{counts}; cosma {', '.join(sorted({str(row['version']) for row in rows}))}."
 
 
-def _figures(rows: Sequence[Row], swept: bool) -> list[str]:
-    drawn = []
-    curved = capacity.curved(rows) if swept else []
-    if not swept:
-        text = "Traffic of each solver, per cent of the most that any moves there."
-        drawn.append((comparison.draw(rows, "svg"), text))
-    if curved:
-        text = "Least non-compulsory traffic against capacity; the band reaches down to the proven bound."
-        drawn.append((capacity.draw_curves(curved, "svg"), text))
-    if swept and len({row["hardware"] for row in rows}) > 1:
-        text = "All bytes moved against capacity; the line joins what nothing beats in both (Pareto)."
-        drawn.append((capacity.draw_pareto(rows, "svg"), text))
-    parts = []
-    for image, text in drawn:
-        svg = image.decode()
-        caption = f"<figcaption>{escape(text)}</figcaption>"
-        parts.append(f'<figure class="drawn">{svg[svg.index("<svg") :]}{caption}</figure>')
-    return parts
+def _figures(rows: Sequence[Row]) -> Iterator[str]:
+    for name, shown in _allowed(rows).items():
+        svg = FIGURES[name].draw(shown, "svg").decode()
+        caption = f"<figcaption>{escape(FIGURES[name].caption)}</figcaption>"
+        yield f'<figure class="drawn">{svg[svg.index("<svg") :]}{caption}</figure>'
 
 
 def _staircases(rows: Sequence[Row]) -> list[str]:
     """A table a curve: each step, and what the way to the next is worth."""
-    curves = capacity.series(capacity.curved(rows))
+    found_at = capacity.series(capacity.curved(rows))
     tables = []
-    for key, name in capacity.labels(list(curves)).items():
-        found = capacity.corners(curves[key])
+    for key, name in capacity.labels(list(found_at)).items():
+        found = capacity.corners(found_at[key])
         bend, worth = knee(found), [*map("{:,.0f}".format, worth_of_next_kib(found)), ""]
-        proved = sum(step.cost_bytes == step.bound_bytes for step in found)
+        bent = capacity.knee_name(found)
         lines = [
-            (f"{s.capacity_bytes:,}", f"{s.cost_bytes:,}", f"{s.bound_bytes:,}", rate, "knee" if s == bend else "")
+            (f"{s.capacity_bytes:,}", f"{s.cost_bytes:,}", f"{s.bound_bytes:,}", rate, bent if s == bend else "")
             for s, rate in zip(found, worth, strict=True)
         ]
         head = ("capacity, B", "non-compulsory, B", "proven bound, B", "saved per KiB to the next step, B", "")
         tables.append(
-            f"<details><summary>{escape(name)}: {len(found)} steps, {proved} proved</summary>"
+            f"<details><summary>{escape(name)}: {len(found)} steps, {capacity.proofs(found)} proved</summary>"
             f'<div class="scroll">{_grid(head, lines, (0, 1, 2, 3))}</div></details>'
         )
     return ["<h2>Steps</h2>", *tables] if tables else []
 
 
 def _assumptions(rows: Sequence[Row]) -> str:
-    """What the estimates of each machine of hw_specs rest on."""
-    known = [name for name in sorted({row["hardware"] for row in rows}) if name in spec_names()]
+    """What the estimates of each machine rest on, with what was set in its spec."""
     parts = ["<p>Bytes are facts. Times and energies are estimates; n/a: the spec lacks a figure.</p>"]
-    for name in known:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in assumptions(load_hardware(name)))
-        parts.append(f"<details><summary>{escape(name)}</summary><ul>{lines}</ul></details>")
+    machines = {machine for machine in _machines(rows) if machine[0] != "any"}
+    edited = _edited(machines)
+    for name, instead, spec in sorted(machines):
+        lines = "".join(f"<li>{escape(line)}</li>" for line in _assumed(name, instead, spec))
+        title = escape(" ".join(filter(None, (name, instead, f"(figures {spec})" if edited else ""))))
+        parts.append(f"<details><summary>{title}</summary><ul>{lines}</ul></details>")
     return "<h2>What the estimates assume</h2>" + "".join(parts)
+
+
+def _assumed(name: str, instead: str, spec: str) -> tuple[str, ...]:
+    """The assumptions, if the spec that comes with cosma has the figures of the rows."""
+    try:
+        hardware = load_hardware(name, instead=whatif.read_instead(instead))
+    except InputError:
+        hardware = None
+    if hardware is None or whatif.figures_digest(hardware) != spec:
+        return (f"unknown: the figures, {spec}, were those of another spec file than cosma's {name}",)
+    return assumptions(hardware)
 
 
 def _table(rows: Sequence[Row], shown: Sequence[str]) -> str:
