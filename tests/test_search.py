@@ -102,6 +102,35 @@ def test_all_rules_find_the_optimum_among_twins() -> None:
     assert twins > 150
 
 
+def older_twins(space: Space) -> tuple[int, ...]:
+    """The twins rule by its words: walk each branch to its end and write down what it looks like."""
+    first: dict[tuple[str, int], int] = {}
+    older = [0] * len(space.operators)
+    for v in range(len(space.operators)):
+        shape: list[object] = [space.inputs[v]]
+        at, readers = v, [v]
+        while len(readers) == 1 and (at == v or len(space.inputs[at]) == 1):
+            outputs = space.outputs[at]
+            shape.append((space.extra[at], [(space.sizes[a], space.eviction[a]) for a in outputs]))
+            readers = list(bits(space.readers[outputs[0]])) if len(outputs) == 1 else []
+            at = readers[0] if readers else at
+        if len(readers) == 1:
+            older[v] = first.get((repr(shape), at), 0)
+            first[repr(shape), at] = older[v] | 1 << v
+    return tuple(older)
+
+
+def test_twins_are_those_of_the_definition() -> None:
+    found = 0
+    for seed in range(400):
+        for problem in (branching(seed), random_problem(seed, 30), tight(seed, 12)):
+            order = range(len(problem.graph.operators))
+            for space in (whole(problem), part(problem, order[len(order) // 3 :], ())):
+                assert space.older_twins == older_twins(space), seed
+                found += any(space.older_twins)
+    assert found > 300
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(20))
 def test_search_programme_over_every_order_and_brute_force_agree(block: int) -> None:
