@@ -10,7 +10,7 @@ from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
 from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import Deadline, Options
-from cosma.solvers.bounds import Potentials, peak_bound
+from cosma.solvers.bounds import Potentials, Row, peak_bound, pending_across, rows
 from cosma.solvers.orders import depth_first
 from cosma.solvers.parts import split
 from cosma.solvers.search import beam, best_first, smallest_peak
@@ -190,6 +190,19 @@ def states_on_the_way(space: Space, order: tuple[int, ...], rng: random.Random):
         yield state
         _, _, state = rng.choice(list(space.evictions(state, v, BIG, Rules(False, False, False, False))))
         state = space.run(state, v)
+
+
+def test_rows_of_forced_residency_add_up_what_is_pending() -> None:
+    found = 0
+    for seed in range(200):
+        space = whole(tight(seed, 30))
+        expected = []
+        for v, pending in enumerate(pending_across(space)):
+            there = space.fresh[v] + sum(space.sizes[a] for a in bits(space.input_masks[v] | pending))
+            expected += [Row(v, there - space.capacity, pending)] if there > space.capacity else []
+        assert rows(space) == expected, seed
+        found += len(expected)
+    assert found > 100
 
 
 def test_potentials_never_exceed_what_is_still_paid() -> None:
