@@ -3,6 +3,9 @@
 import itertools
 import os
 import random
+import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,7 @@ from cosma.solvers.outcome import Outcome, violations
 from cosma.solvers.timeline import Timeline
 from tests import oracle
 from tests.conftest import MODELS
+from tests.test_bad_luck import at_m_r, tangle
 from tests.test_search import FOREVER, tight
 
 
@@ -130,7 +134,20 @@ def die(*_: object, **__: object) -> None:
 
 def test_a_process_that_dies_leaves_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(divide, "_solve_stretch", die)
-    run(network("amoebanet_d", "none", 3_211_264), jobs=2)
+    outcome = divide.solve(at_m_r(tangle(300)), Options("divide", jobs=2), Deadline.after(4.0))
+    assert not violations(outcome.best)
+
+
+def late(answer: Path, *_: object, **__: object) -> None:
+    time.sleep(4)
+    answer.touch()
+
+
+def test_a_process_that_ignores_the_deadline_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(divide, "_solve_stretch", partial(late, tmp_path / "answer"))
+    outcome = divide.solve(at_m_r(tangle(300)), Options("divide", jobs=2), Deadline.after(1.0))
+    assert not violations(outcome.best)
+    assert not (tmp_path / "answer").exists()
 
 
 def test_time_runs_out_with_a_plan() -> None:

@@ -10,7 +10,7 @@ from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
 from cosma.solvers import portfolio, replacement
 from cosma.solvers.base import Deadline, Options
-from cosma.solvers.bounds import Potentials, peak_bound
+from cosma.solvers.bounds import Potentials, Row, peak_bound, pending_across, rows
 from cosma.solvers.orders import depth_first
 from cosma.solvers.parts import split
 from cosma.solvers.search import beam, best_first, smallest_peak
@@ -102,6 +102,35 @@ def test_all_rules_find_the_optimum_among_twins() -> None:
     assert twins > 150
 
 
+def older_twins(space: Space) -> tuple[int, ...]:
+    """The twins rule by its words: walk each branch to its end and write down what it looks like."""
+    first: dict[tuple[str, int], int] = {}
+    older = [0] * len(space.operators)
+    for v in range(len(space.operators)):
+        shape: list[object] = [space.inputs[v]]
+        at, readers = v, [v]
+        while len(readers) == 1 and (at == v or len(space.inputs[at]) == 1):
+            outputs = space.outputs[at]
+            shape.append((space.extra[at], [(space.sizes[a], space.eviction[a]) for a in outputs]))
+            readers = list(bits(space.readers[outputs[0]])) if len(outputs) == 1 else []
+            at = readers[0] if readers else at
+        if len(readers) == 1:
+            older[v] = first.get((repr(shape), at), 0)
+            first[repr(shape), at] = older[v] | 1 << v
+    return tuple(older)
+
+
+def test_twins_are_those_of_the_definition() -> None:
+    found = 0
+    for seed in range(400):
+        for problem in (branching(seed), random_problem(seed, 30), tight(seed, 12)):
+            order = range(len(problem.graph.operators))
+            for space in (whole(problem), part(problem, order[len(order) // 3 :], ())):
+                assert space.older_twins == older_twins(space), seed
+                found += any(space.older_twins)
+    assert found > 300
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(20))
 def test_search_programme_over_every_order_and_brute_force_agree(block: int) -> None:
@@ -161,6 +190,19 @@ def states_on_the_way(space: Space, order: tuple[int, ...], rng: random.Random):
         yield state
         _, _, state = rng.choice(list(space.evictions(state, v, BIG, Rules(False, False, False, False))))
         state = space.run(state, v)
+
+
+def test_rows_of_forced_residency_add_up_what_is_pending() -> None:
+    found = 0
+    for seed in range(200):
+        space = whole(tight(seed, 30))
+        expected = []
+        for v, pending in enumerate(pending_across(space)):
+            there = space.fresh[v] + sum(space.sizes[a] for a in bits(space.input_masks[v] | pending))
+            expected += [Row(v, there - space.capacity, pending)] if there > space.capacity else []
+        assert rows(space) == expected, seed
+        found += len(expected)
+    assert found > 100
 
 
 def test_potentials_never_exceed_what_is_still_paid() -> None:

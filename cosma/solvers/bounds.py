@@ -51,10 +51,13 @@ def pending_across(space: Space) -> list[int]:
 
 def _forced_bytes(space: Space) -> list[tuple[int, int]]:
     """For each operator (bytes at least pending or in use while it runs, mask of the pending tensors)."""
+    # Added up by the binary digits of the sizes: the masks of large spaces have too many ones to visit each.
+    digits = range(max(space.sizes, default=0).bit_length())
+    having = [sum(1 << a for a, size in enumerate(space.sizes) if size >> k & 1) for k in digits]
     result = []
     for v, mask in enumerate(pending_across(space)):
         working = space.fresh[v] + sum(space.sizes[a] for a in space.inputs[v])
-        result.append((working + sum(space.sizes[a] for a in bits(mask)), mask))
+        result.append((working + sum((mask & having[k]).bit_count() << k for k in digits), mask))
     return result
 
 

@@ -9,8 +9,8 @@ The bound is that of windows as sub-DAGs, or of forced residency.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import BrokenExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -31,6 +31,7 @@ PART_SOLVERS = tuple(_SOLVERS)
 _SIZES = {"search": (50, 100, 200, 400), "joint": (20, 40, 80), "paper": (8, 12)}  # operators in a window
 _PART_STATES = 20_000  # of the search in a part: a limit that strikes alike on every machine
 _BOUND_WINDOWS = (72, 216)
+_GRACE_S = 0.5  # after the deadline, for processes to say what they have
 
 _Solve = Callable[[list[Stretch]], list[tuple[int, ...] | None]]
 _Known = dict[tuple[object, int], tuple[int, ...] | None]  # kind of stretch and what it costs -> a cheaper order
@@ -162,10 +163,14 @@ def _solver(how: str, options: Options, deadline: Deadline) -> Iterator[_Solve]:
     def run(todo: list[Stretch]) -> list[tuple[int, ...] | None]:
         if options.jobs > 1 and len(todo) > 1 and not pool:
             pool.append(Workers(options.jobs))
-        with suppress(BrokenExecutor):
-            return list(pool[0].map(one, todo) if pool else map(one, todo))
-        pool.pop()  # a process was killed, e.g. for its memory: nothing is found, the plan stays as it is
-        return [None] * len(todo)
+        if not pool:
+            return list(map(one, todo))
+        try:
+            running = [pool[0].submit(one, part) for part in todo]
+            done, _ = wait(running, deadline.remaining_s + _GRACE_S)  # they may not have started yet
+            return [future.result() if future in done else None for future in running]
+        except BrokenExecutor:  # a process was killed, e.g. for its memory; so it stays
+            return [None] * len(todo)
 
     try:
         yield run

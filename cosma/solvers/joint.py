@@ -74,19 +74,17 @@ class Joint:
         self.model = Model("joint", deadline, options.memory_limit_bytes)
         count = len(self.index.steps)
         self.count = count
-        self.ordered = self._ordered(problem)  # operator -> mask of those that surely run after it
+        self.ordered: list[int] = []  # operator -> mask of those that surely run after it
         self.position: list[int] = []
         self.order: dict[tuple[int, int], int] = {}  # (u, v), u < v -> 1 if u runs before v
         self.load: dict[tuple[int, int], int] = {}  # (tensor, reader)
         self.stored: dict[int, int] = {}
 
-    def _ordered(self, problem: Problem) -> list[int]:
+    def _ordered(self) -> list[int]:
         """What the graph, the positions' bounds and the twins rule say about the order."""
-        after = [0] * self.count
-        for v, mask in enumerate(self.index.ancestors):
-            for u in bits(mask):
-                after[u] |= 1 << v
-        for w, older in enumerate(whole(problem).older_twins):
+        after = list(self.index.descendants)
+        for w, older in enumerate(whole(self.index.problem).older_twins):
+            self.model.check_limits()
             for v in bits(older):
                 after[v] |= 1 << w
         beginning = [0] * (self.count + 1)  # step -> mask of the operators that cannot run before it
@@ -100,6 +98,7 @@ class Joint:
 
     def build(self) -> None:
         """All columns and rows but the lazy ones. Raises ModelTooLargeError."""
+        self.ordered = self._ordered()
         self.add_order()
         self.add_loads()
         for v in range(self.count):
@@ -155,11 +154,11 @@ class Joint:
     def fit(self, v: int) -> None:
         """The capacity row of operator v, with what may lie unused beside it."""
         index = self.index
-        self.model.check_limits()
         room = index.capacity - index.workspaces[v] - sum(index.sizes[a] for a in index.operands[v])
         beside = _Linear(0)
         for a in dict.fromkeys(a for a, _ in self.load):
             if a not in index.operands[v]:
+                self.model.check_limits()
                 beside = beside.plus(self.live(a, v), index.sizes[a])
         if beside.factors:
             self.model.at_most("capacity", beside.factors.items(), room - beside.constant)

@@ -102,24 +102,34 @@ class Space:
         sizes and end at the same operator can be exchanged without changing anything else; so of two that
         have not begun, the one with the smaller number may go first.
         """
-        first: dict[object, int] = {}
+        branches = self._branches()
+        first: dict[tuple[tuple[int, ...], int], int] = {}
         older = [0] * len(self.operators)
-        for v in range(len(self.operators)):
-            shape: list[object] = [self.inputs[v]]
-            at = v
-            while True:
-                outputs = self.outputs[at]
-                shape.append((self.extra[at], [(self.sizes[a], self.eviction[a]) for a in outputs]))
-                readers = self.readers[outputs[0]] if len(outputs) == 1 else 0
-                if not readers or readers & (readers - 1):
-                    break  # the branch ends in several places: no two are alike
-                after = readers.bit_length() - 1
-                if len(self.inputs[after]) > 1:
-                    older[v] = first.get(key := (repr(shape), after), 0)
-                    first[key] = older[v] | 1 << v
-                    break
-                at = after
+        for v, branch in enumerate(branches):
+            if branch is not None:
+                key = (self.inputs[v], branch)
+                older[v] = first.get(key, 0)
+                first[key] = older[v] | 1 << v
         return older
+
+    def _branches(self) -> list[int | None]:
+        """For each operator the number of the branch that it starts, its inputs left out; alike have the same number.
+
+        None where the branch ends in several places or nowhere: no two of those are alike.
+        """
+        numbers: dict[tuple[int, int, int, int, int], int] = {}
+        branches: list[int | None] = [None] * len(self.operators)
+        for v in range(len(self.operators) - 1, -1, -1):
+            outputs = self.outputs[v]
+            readers = self.readers[outputs[0]] if len(outputs) == 1 else 0
+            if not readers or readers & (readers - 1):
+                continue
+            after = readers.bit_length() - 1
+            end, rest = (after, -1) if len(self.inputs[after]) > 1 else (-1, branches[after])
+            if rest is not None:
+                shape = (self.extra[v], self.sizes[outputs[0]], self.eviction[outputs[0]], end, rest)
+                branches[v] = numbers.setdefault(shape, len(numbers))
+        return branches
 
     def moves(self, state: State, rules: Rules) -> Iterator[int]:
         """The operators worth running next."""

@@ -38,6 +38,7 @@ class Indices:
     workspaces: tuple[int, ...]
     readers: tuple[tuple[int, ...], ...]
     ancestors: tuple[int, ...]
+    descendants: tuple[int, ...]
     steps: tuple[range, ...]
     life: tuple[range, ...]
     live: tuple[range, ...]
@@ -117,6 +118,7 @@ def index(problem: Problem, without: frozenset[str]) -> Indices:
         ),
         readers=tuple(tuple(r) for r in readers),
         ancestors=tuple(ancestors),
+        descendants=tuple(descendants),
         steps=tuple(
             everywhere if "windows" in without else range(e, end + 1) for e, end in zip(earliest, latest, strict=True)
         ),
