@@ -19,6 +19,7 @@ from cosma.solvers.outcome import Outcome, violations
 from cosma.solvers.timeline import Timeline
 from tests import oracle
 from tests.conftest import MODELS
+from tests.strategies import random_graph
 from tests.test_bad_luck import at_m_r, tangle
 from tests.test_search import FOREVER, tight
 
@@ -164,3 +165,32 @@ def test_auto_goes_on_where_search_stops() -> None:
     stopped = run(problem, "auto", state_limit=300)
     assert stopped.best.cost_bytes >= stopped.bound_bytes > 0
     assert stopped.best.cost_bytes <= 1.5 * 3_512_320
+
+
+@pytest.mark.slow
+def test_no_window_that_was_looked_at_improves_the_plan() -> None:
+    """Also those that overlap others; they have their turn when nothing else improves."""
+    unproved = 0
+    for seed in (30007, 30014, 30030):
+        graph = random_graph(seed, 60, (1, 2, 3, 4, 6, 8))
+        problem = Problem(graph, 2**40)
+        problem = problem.with_capacity(problem.working_set_bytes)
+        outcome = divide.solve(problem, Options("divide:paper", time_limit_s=300), Deadline.after(300))
+        best = outcome.best
+        if best.cost_bytes == outcome.bound_bytes:
+            continue
+        unproved += 1
+        ledger = Ledger.of(best)
+        for size in (8, 12):
+            tried: set[tuple[int, int]] = set()
+            while chosen := set(divide._worst_windows(best, size, tried)):
+                tried |= chosen
+            for start, end in sorted(tried):
+                part = stretch(ledger, start, end)
+                inner = divide._solve_stretch(part, "paper", Options("auto", state_limit=20_000), FOREVER)
+                if inner is not None:
+                    order = list(best.timeline.order)
+                    order[start:end] = [part.operators[i] for i in inner]
+                    there = replacement.solve(Timeline.of(problem, order), "cp-sat", FOREVER)
+                    assert there.cost_bytes >= best.cost_bytes
+    assert unproved

@@ -8,7 +8,7 @@ dearest evictions are solved in the same way until none improves; then again wit
 The bound is that of windows as sub-DAGs, or of forced residency.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import BrokenExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,19 +65,34 @@ def improve(best: Placed, floor: int, options: Options, deadline: Deadline, stit
     known: _Known = {}
     count = len(best.timeline.order)
     with _solver(how, options, work) as run:
-        for size in _SIZES[how]:
+        enough = next((k for k, size in enumerate(_SIZES[how]) if size >= count), len(_SIZES[how]) - 1)
+        k = 0
+        while k <= enough and best.cost_bytes > floor and not work.passed:
+            before, size = best.cost_bytes, _SIZES[how][k]
             best = _round(best, _narrow_parts(best, size), known, run, work, deadline)
-            while best.cost_bytes > floor and not work.passed:
-                before = best.cost_bytes, len(known)
-                best = _round(best, _worst_windows(best, size), known, run, work, deadline)
-                if before == (best.cost_bytes, len(known)):
-                    break  # every window of this size has been tried
-            if size >= count:
-                break
+            best = _improve_windows(best, size, floor, known, run, work, deadline)
+            k = 0 if k and best.cost_bytes < before else k + 1  # smaller windows may better what a larger one changed
     return (
         best,
         f"{len(known)} kinds of stretches of up to {', '.join(map(str, _SIZES[how]))} operators solved by {how}",
     )
+
+
+def _improve_windows(
+    best: Placed, size: int, floor: int, known: _Known, run: _Solve, work: Deadline, deadline: Deadline
+) -> Placed:
+    """Solve windows of one size around the dearest evictions until none improves the plan."""
+    tried: set[tuple[int, int]] = set()
+    while best.cost_bytes > floor and not work.passed:
+        chosen = list(_worst_windows(best, size, tried))
+        if not chosen:
+            break
+        tried |= set(chosen)
+        before = best.cost_bytes
+        best = _round(best, chosen, known, run, work, deadline)
+        if best.cost_bytes < before:
+            tried.clear()
+    return best
 
 
 def _round(
@@ -124,8 +139,9 @@ def _narrow_parts(best: Placed, size: int) -> list[tuple[int, int]]:
     return list(zip(cuts, [*cuts[1:], count], strict=True))
 
 
-def _worst_windows(best: Placed, size: int) -> Iterator[tuple[int, int]]:
-    """Disjoint windows of `size` operators around the dearest evictions: around their ends, and around each end."""
+def _worst_windows(best: Placed, size: int, tried: Set[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Disjoint windows of `size` operators around the dearest evictions, around their middles and around each end,
+    but for those that were tried."""
     count, sizes = len(best.timeline.order), best.timeline.problem.sizes
     gaps = [best.timeline.gaps[g] for g in sorted(best.evicted)]
     taken = [False] * count
@@ -133,7 +149,7 @@ def _worst_windows(best: Placed, size: int) -> Iterator[tuple[int, int]]:
         for middle in ((gap.first + gap.second) // 2, gap.first, gap.second):
             start = max(0, min(middle - size // 2, count - size))
             end = min(count, start + size)
-            if not any(taken[start:end]):
+            if (start, end) not in tried and not any(taken[start:end]):
                 taken[start:end] = [True] * (end - start)
                 yield start, end
 
