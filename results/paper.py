@@ -45,6 +45,7 @@ def all_runs() -> list[Run]:
             settings = Settings("int8", "pointwise", weights)
             prepared = prepare(HERE.parent / "models" / f"{name}.onnx", Hardware("any", 2**62), settings)
             for budget, at in at_budgets(prepared, BUDGETS, Deadline.after(600)):
+                assert at is not None, f"M_P of {name} was not found in ten minutes"
                 hardware = Hardware("any", at.problem.capacity_bytes)
                 runs += [Run(at, hardware, budget, Options(s, time_limit_s=SECONDS, jobs=2)) for s in SOLVERS]
     return runs

@@ -63,6 +63,7 @@ def networks() -> None:
             todo = [(b, s) for b in ("M_R", "M_H") for s in solvers if (path.stem, setting, b, s) not in done]
             for budget in dict.fromkeys(b for b, _ in todo):
                 _, at = next(at_budgets(prepared, [budget], Deadline.after(60)))
+                assert at is not None, f"M_P of {path.stem} was not found in a minute"
                 for solver in (s for b, s in todo if b == budget):
                     network = network or Network.read(path, {})
                     row = {"model": path.stem, "setting": setting, "budget": budget, "solver": solver}

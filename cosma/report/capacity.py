@@ -20,12 +20,16 @@ _ESTIMATES = (
 )
 
 
+def planned(rows: Sequence[Row]) -> list[Row]:
+    """The rows that have a plan."""
+    return [row for row in rows if row["non_compulsory_bytes"] is not None]
+
+
 def series(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
     """The rows that have a plan by what the curve is of, the best one of each capacity."""
     found: dict[tuple[Any, ...], dict[int, Row]] = {}
-    for row in sorted(rows, key=lambda r: (-(r["non_compulsory_bytes"] or 0), r["bound_bytes"] or 0)):
-        if row["non_compulsory_bytes"] is not None:
-            found.setdefault(curve_of(row), {})[row["capacity_bytes"]] = row
+    for row in sorted(planned(rows), key=lambda r: (-r["non_compulsory_bytes"], r["bound_bytes"] or 0)):
+        found.setdefault(curve_of(row), {})[row["capacity_bytes"]] = row
     return {key: list(points.values()) for key, points in found.items()}
 
 
@@ -145,8 +149,7 @@ def _bytes(value: int | None) -> str:
 
 def curved(rows: Sequence[Row]) -> list[Row]:
     """The rows of curves: of the same hardware, at enough capacities, not all of the same traffic."""
-    planned = [r for r in rows if r["non_compulsory_bytes"] is not None]
-    points = {(curve_of(r), r.get("hardware"), r["capacity_bytes"]) for r in planned}
+    points = {(curve_of(r), r.get("hardware"), r["capacity_bytes"]) for r in planned(rows)}
     counts = Counter((curve, hardware) for curve, hardware, _ in points)
     flat = {key for key, found in series(rows).items() if len(corners(found)) < 2}
     return [r for r in rows if counts[curve_of(r), r.get("hardware")] >= _CURVE and curve_of(r) not in flat]

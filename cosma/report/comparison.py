@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cosma.report.capacity import SERIES, curve_of, labels
+from cosma.report.capacity import SERIES, curve_of, labels, planned
 from cosma.report.figure import save
 from cosma.rows import Row
 from cosma.units import format_bytes
@@ -121,8 +121,8 @@ def compared(rows: Sequence[Row]) -> list[Row]:
     solvers: dict[tuple[Any, ...], set[str]] = {}
     for row in rows:
         solvers.setdefault(_case(row), set()).add(row["solver"])
-    planned = {_case(row) for row in rows if row["non_compulsory_bytes"] is not None}
-    chosen = {case for case, names in solvers.items() if len(names) > 1 and case in planned}
+    solved = {_case(row) for row in planned(rows)}
+    chosen = {case for case, names in solvers.items() if len(names) > 1 and case in solved}
     return [row for row in rows if "budget" in row or _case(row) in chosen]
 
 

@@ -3,18 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cosma.report.capacity import stem, word
+from cosma.report.capacity import planned, stem, word
 from cosma.report.figure import save
 from cosma.rows import Row
 from cosma.units import format_bytes
 
 _MARKS = "os^Dv<>ph8d"  # one a solver
 _FILLS = ("full", "none", "left", "right")  # one for all colours
-
-
-def planned(rows: Sequence[Row]) -> list[Row]:
-    """The rows that have a plan."""
-    return [row for row in rows if row["non_compulsory_bytes"] is not None]
 
 
 def moved_bytes(row: Row) -> int:

@@ -38,7 +38,7 @@ FIGURES = {
         "Non-compulsory traffic against capacity: the least, or the best found and a band down to the proven bound.",
     ),
     "pareto": Kind(
-        pareto.planned,
+        capacity.planned,
         pareto.draw,
         "a plan",
         "All bytes moved against capacity; a line joins what nothing beats in both for one workload (Pareto).",
