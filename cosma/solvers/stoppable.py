@@ -43,9 +43,9 @@ class Workers(ProcessPoolExecutor):
     def stop(self) -> None:
         """End all processes, whatever they are doing."""
         pids = list(self._processes or ())
-        self.shutdown(wait=False, cancel_futures=True)
         for pid in pids:
             kill(pid)
+        self.shutdown(cancel_futures=True)  # its thread is soon done then; left alone it may trip over Python's end
 
 
 _WORKERS: dict[str, Workers] = {}
@@ -119,7 +119,8 @@ def prepare_worker() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
-    parent = os.getppid()
+    started_by = multiprocessing.parent_process()
+    parent = os.getppid() if started_by is None else started_by.pid  # which may have ended already
 
     def watch() -> None:
         while os.getppid() == parent:
