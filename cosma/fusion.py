@@ -9,7 +9,7 @@ from cosma.graph import Graph, Operator
 Fusion = Literal["none", "pointwise"]
 FUSIONS: tuple[Fusion, ...] = ("none", "pointwise")
 
-# Unary elementwise operators: one activation in, one out, computed while the data streams past.
+# Unary elementwise operators, by their labels: one activation in, one out, computed while the data streams past.
 POINTWISE = frozenset(
     [
         "BatchNormalization",
@@ -24,6 +24,8 @@ POINTWISE = frozenset(
         "Elu",
         "Erf",
         "LRN",
+        "com.microsoft.Gelu",
+        "com.microsoft.QuickGelu",
     ]
 )
 
@@ -70,7 +72,7 @@ class _Fuser:
         if source is None or p is None or not self._is_private(source):
             return
         first = self._group(p)
-        if len(first.outputs) != 1:
+        if len(first.outputs) != 1 or len(operator.outputs) != 1:
             return
         inputs = dict.fromkeys((*first.inputs, *(a for a in operator.inputs if a != source)))
         members, macs = first.members + operator.members, first.macs + operator.macs

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cosma.compile import Prepared, Settings
+    from cosma.frontend.onnx_ import Imported
     from cosma.hardware import Hardware
     from cosma.plan import Plan
     from cosma.rows import RowFile
@@ -185,6 +186,12 @@ def settings_of(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, 
             raise InputError(f"--dim {text!r} is not NAME=N with N from 1 to 2147483647; write e.g. --dim batch=1")
         sizes[name] = int(value)
     return Settings(dtype, fusion, weights, sizes)
+
+
+def warn(model: str, imported: "Imported") -> None:
+    """Say on standard error what a model declares of its tensors that does not hold."""
+    for line in imported.notes:
+        click.echo(f"cosma: warning: {model}: {line}", err=True)
 
 
 def console() -> "Console":

@@ -20,6 +20,7 @@ from cosma.cli.common import (
     progress,
     rows_option,
     settings_of,
+    warn,
 )
 from cosma.errors import InputError
 
@@ -121,6 +122,7 @@ def _runs(
     runs = []
     for model in models:
         prepared = prepare(model, hardware, settings_of(**flags))
+        warn(model.name, prepared.imported)
         for budget, at in at_budgets(prepared, budgets, Deadline.after(options.time_limit_s)):
             if at is None:
                 click.echo(

@@ -20,6 +20,7 @@ from cosma.cli.common import (
     progress,
     settings_of,
     solver_options,
+    warn,
 )  # fmt: skip
 from cosma.cli.run import execution_json
 from cosma.errors import INFEASIBLE_EXIT_CODE
@@ -61,6 +62,7 @@ def compile_command(
         from cosma.compile import prepare, solve
 
         prepared = prepare(model, hardware, settings)
+        warn(model.name, prepared.imported)
         if check:
             from cosma.execute.run import require_runnable
 

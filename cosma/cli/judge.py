@@ -17,6 +17,7 @@ from cosma.cli.common import (
     progress,
     settings_of,
     solver_options,
+    warn,
 )
 from cosma.errors import EXCEEDED_EXIT_CODE, INFEASIBLE_EXIT_CODE, InputError
 
@@ -119,6 +120,7 @@ def check_command(
         from cosma.compile import prepare, solve
 
         prepared = prepare(model, hardware, settings_of(**flags))
+        warn(model.name, prepared.imported)
         result = solve(prepared, hardware, options)
     rows = _judge(prepared, result, limits)
     if output is not None:

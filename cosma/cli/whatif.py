@@ -23,11 +23,14 @@ from cosma.cli.common import (
     rows_option,
     settings_of,
     together,
+    warn,
 )
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
+    from cosma.frontend.lower import DType
+    from cosma.frontend.onnx_ import Imported
     from cosma.hardware import Hardware
     from cosma.rows import Row, RowFile
     from cosma.whatif import Case
@@ -123,7 +126,12 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
     from cosma.solvers.registry import find
     from cosma.whatif import Case
 
-    read = lru_cache(maxsize=1)(lambda model, dims, dtype: load(model, dict(dims), dtype))
+    @lru_cache(maxsize=1)
+    def read(model: Path, dims: tuple[tuple[str, int], ...], dtype: "DType | None") -> "Imported":
+        imported = load(model, dict(dims), dtype)
+        warn(model.name, imported)
+        return imported
+
     options = [options_of(**flags, solver=solver, jobs=1) for solver in flags["solvers"]]
     for each in options:
         find(each)

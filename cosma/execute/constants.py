@@ -12,13 +12,19 @@ from onnx import TensorProto, numpy_helper
 from cosma.errors import InputError
 from cosma.execute.runtime import Session, Value, dtype_of
 from cosma.execute.submodel import Nodes
+from cosma.frontend.operators import label
 from cosma.frontend.program import Program
 from cosma.frontend.structure import SMALL_ELEMENTS, has_data, subgraphs, tensors
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _NORMALIZATIONS = frozenset(["BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization"])
 _POSITIVE = frozenset(["Mul", "Div", "Pow", "Sqrt", "Log", "Reciprocal"])
-_QUANTISED = frozenset(["QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul"])
+_QUANTISED = frozenset(
+    [
+        "QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul",
+        "com.microsoft.QuantizeLinear", "com.microsoft.DequantizeLinear",
+    ]
+)  # fmt: skip
 _RELAYS = frozenset(["Reshape", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Flatten", "Cast"])
 
 
@@ -34,12 +40,9 @@ def read_constants(program: Program, seed: int) -> Constants:
     """Every constant tensor of `program.whole`; those without data are drawn at random, in a range that suits use.
 
     The draw of a weight depends on the seed and on its place in the file alone. Raises InputError for
-    sparse and string constants, data of another size than their shape, and branches and loops without their data.
+    string constants, data of another size than their shape, and branches and loops without their data.
     """
     graph = program.whole.graph
-    if graph.sparse_initializer:
-        name = graph.sparse_initializer[0].values.name
-        raise InputError(f"weight {name!r} is a sparse tensor, which cannot be run; export it dense")
     for tensor in (t for node in graph.node for sub in subgraphs(node) for t in tensors(sub)):
         if not has_data(tensor):
             raise InputError(f"weight {tensor.name!r} in a branch or a loop has no data; put its file beside the model")
@@ -73,6 +76,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto, bool]]:
         yield tensor.name, tensor, has_data(tensor)
     for node in graph.node:
         attribute = next((a for a in node.attribute if a.name == "value"), None)
+        if node.domain:  # an operator of the same name, perhaps
+            continue
         if node.op_type == "Constant" and attribute is not None:
             yield node.output[0], attribute.t, has_data(attribute.t)
         elif node.op_type == "ConstantOfShape" and attribute and node.input[0] in sizes and _is_filler(attribute.t):
@@ -93,11 +98,11 @@ def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
     uses: dict[str, Use] = {}
     for node in reversed(graph.node):
         for position, name in enumerate(node.input):
-            if node.op_type in _RELAYS and position == 0 and node.output[0] in uses:
+            if not node.domain and node.op_type in _RELAYS and position == 0 and node.output[0] in uses:
                 uses[name] = uses[node.output[0]]
             else:
                 transposed = any(a.name == "transB" and a.i for a in node.attribute)
-                uses[name] = (node.op_type, position, int(transposed))
+                uses[name] = (label(node.domain, node.op_type), position, int(transposed))
     return uses
 
 

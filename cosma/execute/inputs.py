@@ -107,9 +107,9 @@ def _range(dtype: np.dtype[Any], axes: list[int]) -> tuple[int, int]:
 def _axes(name: str, nodes: Nodes) -> Iterator[int]:
     """Sizes of the axes that are indexed by a value, or by a view of it."""
     for node in nodes.readers(name):
-        if node.op_type == "Gather" and node.input[1] == name:
+        if not node.domain and node.op_type == "Gather" and node.input[1] == name:
             shape = nodes.types[node.input[0]][1]
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             yield shape[axis]
-        elif node.op_type in _RELAYS and node.input[0] == name:
+        elif not node.domain and node.op_type in _RELAYS and node.input[0] == name:
             yield from _axes(node.output[0], nodes)

@@ -4,16 +4,18 @@ Views become aliases of the tensor that they look at; whatever depends on consta
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-import onnx
 import onnx_ir as ir
 
 from cosma.errors import InputError
+from cosma.frontend.checks import check_operands
+from cosma.frontend.dimensions import Open, explain_open
 from cosma.frontend.macs import count_macs
+from cosma.frontend.operators import STANDARD, is_steering, label
 from cosma.graph import MAX_BYTES, Graph, Kind, Operator, Tensor
 
 DType = Literal["int8", "float16", "float32"]
@@ -24,8 +26,6 @@ _CONSTANTS = frozenset(("Constant", "ConstantOfShape"))
 _RANDOM = frozenset(
     ["RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"]
 )  # results that are new in every run are no constants
-_SHOWN = 5  # names listed in one error message
-
 
 Nodes = tuple[tuple[str, str], ...]  # (name, operator type)
 
@@ -35,17 +35,15 @@ def lower(
     model: ir.Model,
     nodes: dict[str, str],
     weights: set[str],
-    dims: dict[str, int],
-    used_dims: set[str],
     dtype: DType | None,
 ) -> tuple[Graph, Nodes, Nodes]:
     """Build the Graph `name` of a model; return it, the views and the nodes folded away.
 
     nodes: name -> operator type of each node in the file, to tell what became of it. weights: names of
-    constants. dims: sizes of dynamic dimensions by name, of which `used_dims` have been applied.
-    Raises InputError where a shape or an element type is missing or a dimension is left open.
+    constants. Raises InputError where a shape or an element type is missing or a dimension is left open, and where
+    operands contradict each other in a way that shape inference does not see.
     """
-    sizer = _Sizer(dims, used_dims, dtype)
+    sizer = _Sizer(dtype)
     sorted_ = sort_nodes(model.graph, weights)
     graph = _build(name, model.graph, sorted_, sizer)
     operators = {_name(n) for n in sorted_.operators}
@@ -56,11 +54,27 @@ def lower(
 
 @dataclass(slots=True)
 class Sorted:
-    """Every node in its class. root: view -> the value whose bytes it shows. constant: values that never change."""
+    """Every node in its class. constant: values that never change.
+
+    root: view -> the value whose bytes it shows. steered: view -> the values computed at run time that say how to see
+    them (the shape of a Reshape): its readers need them as well.
+    """
 
     constant: set[ir.Value]
     root: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    steered: dict[ir.Value, tuple[ir.Value, ...]] = field(default_factory=dict)
     operators: list[ir.Node] = field(default_factory=list)
+
+    def reads(self, node: ir.Node) -> Iterator[ir.Value]:
+        """The values that hold the data of an operator's operands, views looked through; some may come twice."""
+        assert node.graph is not None
+        for value in _operands(node, self.constant, node.graph.opset_imports):
+            yield from self.data(value)
+
+    def data(self, value: ir.Value) -> Iterator[ir.Value]:
+        """The value whose bytes a value shows, and those that it takes to see them."""
+        yield self.root.get(value, value)
+        yield from self.steered.get(value, ())
 
 
 def sort_nodes(graph: ir.Graph, weights: set[str]) -> Sorted:
@@ -68,18 +82,33 @@ def sort_nodes(graph: ir.Graph, weights: set[str]) -> Sorted:
     constant = {v for v in graph.inputs if v.name in weights} | set(graph.initializers.values())
     result = Sorted(constant)
     live = _live_nodes(graph)
+    returned = _returned(graph)
     for node in graph:
         if _is_constant(node, constant):
             constant.update(node.outputs)
         elif node not in live:
             continue  # left over from folding
-        elif _is_view(node, constant):
-            source = node.inputs[0]
+        elif _is_view(node, constant, returned):
+            source, *others = node.inputs
             assert source is not None
-            result.root[node.outputs[0]] = result.root.get(source, source)
+            root, *steering = result.data(source)
+            steering += [
+                v for other in others if other is not None and other not in constant for v in result.data(other)
+            ]
+            result.root[node.outputs[0]] = root
+            result.steered[node.outputs[0]] = tuple(dict.fromkeys(steering))
         else:
             result.operators.append(node)
     return result
+
+
+def _returned(graph: ir.Graph) -> set[ir.Value]:
+    """The outputs of the model and the values that they are views of."""
+    returned = set(graph.outputs)
+    for node in reversed(graph):
+        if _may_alias(node) and node.outputs[0] in returned and node.inputs[0] is not None:
+            returned.add(node.inputs[0])
+    return returned
 
 
 def _live_nodes(graph: ir.Graph) -> set[ir.Node]:
@@ -98,38 +127,51 @@ def _live_nodes(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _is_constant(node: ir.Node, constant: set[ir.Value]) -> bool:
-    if node.domain == "" and node.op_type in ("Shape", "Size") and node.inputs:
+    if _is_standard(node) and node.op_type in ("Shape", "Size") and node.inputs:
         source = node.inputs[0]
         if source is not None and static_count(source) is not None:
             return True
     reads = _reads(node)
     if not reads:
-        return node.op_type in _CONSTANTS
+        return _is_standard(node) and node.op_type in _CONSTANTS
     return not is_random(node) and all(v in constant for v in reads)
+
+
+def _is_standard(node: ir.Node) -> bool:
+    return node.domain in STANDARD
 
 
 def is_random(node: ir.Node) -> bool:
     """Whether every run gives something else, be it in a branch of an If or in the body of a loop."""
-    return node.op_type in _RANDOM or _is_training(node) or any(is_random(n) for sub in _subgraphs(node) for n in sub)
+    own = _is_standard(node) and (node.op_type in _RANDOM or _is_training(node))
+    return own or any(is_random(n) for sub in _subgraphs(node) for n in sub)
 
 
 def _is_training(node: ir.Node) -> bool:
     """Whether a Dropout may drop anything: its training mode is given, and not known to be off."""
-    is_dropout = node.op_type == "Dropout" and node.domain == ""
-    mode = node.inputs[2] if is_dropout and len(node.inputs) > 2 else None
+    mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
     if mode is None:
         return False
     known = ir.convenience.get_const_tensor(mode)
     return known is None or bool(known.numpy().any())
 
 
-def _is_view(node: ir.Node, constant: set[ir.Value]) -> bool:
-    if node.op_type not in _VIEWS or node.domain != "" or not node.inputs or node.inputs[0] is None:
-        return False
-    if _is_training(node):
+def _may_alias(node: ir.Node) -> bool:
+    """Whether a node shows the bytes of its first operand in another shape."""
+    if node.op_type not in _VIEWS or not _is_standard(node) or not node.inputs or node.inputs[0] is None:
         return False
     others_used = any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
-    return not others_used and node.inputs[0] not in constant
+    return not others_used and not _is_training(node)
+
+
+def _is_view(node: ir.Node, constant: set[ir.Value], returned: set[ir.Value]) -> bool:
+    """Whether a node takes no memory of its own.
+
+    What the model returns has no reader that could wait for a shape computed at run time: then it is an operator.
+    """
+    if not _may_alias(node) or node.inputs[0] in constant:
+        return False
+    return node.outputs[0] not in returned or all(v is None or v in constant for v in node.inputs[1:])
 
 
 def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
@@ -145,20 +187,26 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
 
     operators = []
     for node in nodes.operators:
-        reads = dict.fromkeys(nodes.root.get(v, v) for v in _operands(node, nodes.constant))
-        inputs = tuple(number(v, "weight" if v in nodes.constant else "input") for v in reads)
+        check_operands(node, sizer.shape)
+        inputs = tuple(
+            number(v, "weight" if v in nodes.constant else "input") for v in dict.fromkeys(nodes.reads(node))
+        )
         written = [v for v in node.outputs if _is_written(v, outputs, sizer)]
         operators.append(
             Operator(
                 _name(node),
-                node.op_type,
+                _label(node),
                 inputs,
                 tuple(number(v, "output" if v in outputs else "activation") for v in written),
                 (_name(node),),
                 count_macs(node, sizer.shape),
             )
         )
-    sizer.refuse_unsized({v.name for v in graph.inputs if v.name})
+    for view in nodes.root:
+        producer = view.producer()
+        assert producer is not None
+        check_operands(producer, sizer.shape)
+    sizer.refuse_unsized(graph)
     return Graph(name, tuple(tensors), tuple(operators))
 
 
@@ -172,12 +220,10 @@ def _is_written(value: ir.Value, outputs: set[ir.Value], sizer: "_Sizer") -> boo
 class _Sizer:
     """Sizes of values, and a record of those whose size cannot be known."""
 
-    def __init__(self, dims: dict[str, int], used_dims: set[str], dtype: DType | None) -> None:
-        self.dims = dims
-        self.used_dims = used_dims
+    def __init__(self, dtype: DType | None) -> None:
         self.dtype = dtype
         self.unsized: list[str] = []
-        self.open_dims: dict[str, str] = {}  # dimension -> the tensor that has it
+        self.open: list[Open] = []
 
     def tensor(self, value: ir.Value, kind: Kind) -> Tensor:
         self._refuse_unplannable(value)
@@ -206,18 +252,10 @@ class _Sizer:
             )
 
     def shape(self, value: ir.Value) -> tuple[int, ...] | None:
-        if value.shape is None:
+        """The sizes of a value, None while any is not known."""
+        if value.shape is None or not value.shape.is_static():
             return None
-        sizes = []
-        for dim in value.shape:
-            if isinstance(dim, int):
-                sizes.append(dim)
-            elif str(dim.value) in self.dims:
-                self.used_dims.add(str(dim.value))
-                sizes.append(self.dims[str(dim.value)])
-            else:
-                return None
-        return tuple(sizes)
+        return tuple(value.shape.numpy())
 
     def _bits(self, value: ir.Value) -> int | None:
         if self.dtype is not None:
@@ -230,29 +268,21 @@ class _Sizer:
         return self.dtype or (value.dtype.name.lower() if value.dtype is not None else "")
 
     def _note(self, value: ir.Value, shape: tuple[int, ...] | None) -> None:
+        producer = value.producer()
+        where = "" if producer is None else f"operator {_name(producer)!r} ({_label(producer)})"
         if value.shape is None:
-            producer = value.producer()
-            where = f" of operator {_name(producer)!r} ({producer.op_type})" if producer is not None else ""
-            self.unsized.append(f"tensor {value.name!r}{where} has no shape")
+            self.unsized.append(f"tensor {value.name!r}{' of ' + where if where else ''} has no shape")
         elif shape is None:
-            for axis, dim in enumerate(value.shape):
-                if not isinstance(dim, int) and str(dim.value) not in self.dims:
-                    key = f"{value.name}:{axis}" if dim.value is None else str(dim.value)
-                    self.open_dims.setdefault(key, value.name or "")
+            self.open += _open(value, where)
         else:
             kind = self._dtype_name(value) or "none"
             self.unsized.append(f"tensor {value.name!r} has no sized element type ({kind})")
 
-    def refuse_unsized(self, inputs: set[str]) -> None:
-        # Open dimensions of model inputs explain those further down, so name them alone if there are any.
-        named = sorted({d for d, tensor in self.open_dims.items() if tensor in inputs} or self.open_dims)
-        unknown = sorted(set(self.dims) - self.used_dims)
-        if unknown:
-            known = ", ".join(named[:_SHOWN]) or "none is left"
-            raise InputError(f"--dim {unknown[0]}: the model has no such dynamic dimension (open: {known})")
-        if named:
-            flags = " ".join(f"--dim {dim}=1" for dim in named[:_SHOWN])
-            raise InputError(f"dynamic dimensions: {', '.join(named[:_SHOWN])}; set them, e.g. {flags}")
+    def refuse_unsized(self, graph: ir.Graph) -> None:
+        """Raise InputError for sizes that are not known."""
+        if self.open:
+            outputs = [o for v in graph.outputs if v.shape is not None for o in _open(v, "")]
+            raise InputError(explain_open(self.open, {v.name or "" for v in graph.inputs}, outputs))
         if self.unsized:
             rest = f" (and {len(self.unsized) - 1} more)" if len(self.unsized) > 1 else ""
             raise InputError(
@@ -261,40 +291,43 @@ class _Sizer:
             )
 
 
-def _operands(node: ir.Node, constant: set[ir.Value]) -> Iterator[ir.Value]:
-    """What a node reads as data.
+def _open(value: ir.Value, writer: str) -> list[Open]:
+    """The open dimensions of a value whose rank is known."""
+    return [
+        Open(value.name or "", axis, "" if dim.value is None else str(dim.value), writer)
+        for axis, dim in enumerate(value.shape or ())
+        if not isinstance(dim, int)
+    ]
 
-    Constants that only steer it are part of the command stream and need no residency: single
-    elements (a Clip's bounds, a quantisation scale), and operands that the operator's schema allows
-    to be integers only (shapes, axes, pads, indices).
+
+def _operands(node: ir.Node, constant: set[ir.Value], versions: Mapping[str, int]) -> Iterator[ir.Value]:
+    """What a node, and the bodies in it, read as data from the graph that it is in.
+
+    Constants that only steer it are part of the command stream and need no residency: single elements (a Clip's
+    bounds, a quantisation scale), and what `is_steering` says.
     """
+    version = versions.get(node.domain, 1)
     for i, value in enumerate(node.inputs):
-        if value is not None and not (value in constant and (static_count(value) == 1 or _takes_integers(node, i))):
+        steers = value in constant and (static_count(value) == 1 or is_steering(node.domain, node.op_type, version, i))
+        if value is not None and not steers:
             yield value
-    yield from _captured(node)
-
-
-def _takes_integers(node: ir.Node, position: int) -> bool:
-    version = node.graph.opset_imports.get(node.domain, 1) if node.graph is not None else 1
-    try:
-        formals = onnx.defs.get_schema(node.op_type, version, node.domain).inputs
-    except onnx.defs.SchemaError:
-        return False
-    if not formals:
-        return False
-    return set(formals[min(position, len(formals) - 1)].types) <= {"tensor(int32)", "tensor(int64)"}
+    for sub in _subgraphs(node):
+        own = _own(sub)
+        yield from (v for inner in sub for v in _operands(inner, constant, versions) if v not in own)
 
 
 def _reads(node: ir.Node) -> list[ir.Value]:
-    return [v for v in node.inputs if v is not None] + list(_captured(node))
-
-
-def _captured(node: ir.Node) -> Iterator[ir.Value]:
-    """Values of the outer graph that the subgraphs of If, Loop and Scan read."""
+    """Everything that a node and the bodies in it read from the graph that it is in."""
+    found = [v for v in node.inputs if v is not None]
     for sub in _subgraphs(node):
-        own = {*sub.inputs, *sub.initializers.values(), *(v for n in sub for v in n.outputs)}
+        own = _own(sub)
         inner = [v for n in sub for v in _reads(n)] + list(sub.outputs)
-        yield from (v for v in inner if v not in own)
+        found += [v for v in inner if v not in own]
+    return found
+
+
+def _own(sub: ir.Graph) -> set[ir.Value]:
+    return {*sub.inputs, *sub.initializers.values(), *(v for n in sub for v in n.outputs)}
 
 
 def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
@@ -310,6 +343,13 @@ def static_count(value: ir.Value) -> int | None:
     if value.shape is None or not value.shape.is_static():
         return None
     return prod(value.shape.numpy())
+
+
+def _label(node: ir.Node) -> str:
+    """The operator's type with its domain; a BatchNormalization that trains is not the one that only scales."""
+    name = label(node.domain, node.op_type)
+    trains = name == "BatchNormalization" and node.attributes.get_int("training_mode", 0) != 0
+    return f"{name} (training)" if trains else name
 
 
 def _name(node: ir.Node) -> str:

@@ -5,22 +5,26 @@ then ONNX Script folds the shape and padding arithmetic and ONNX infers the shap
 """
 
 import contextlib
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx.external_data_helper
-import onnx.inliner
 import onnx_ir as ir
-from onnx_ir.passes import common as passes
 
 from cosma.errors import CosmaError, InputError
 from cosma.frontend import structure
-from cosma.frontend.lower import DType, is_random, lower, static_count
-from cosma.frontend.quantised import add_shapes
+from cosma.frontend.bodies import check_bodies, hoist_constants
+from cosma.frontend.dimensions import Dimensions
+from cosma.frontend.functions import inline
+from cosma.frontend.lower import DType, lower
+from cosma.frontend.operators import STANDARD, label
+from cosma.frontend.shapes import infer
 from cosma.graph import Graph
+
+Names = tuple[tuple[str, str], ...]  # (name, operator type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +32,46 @@ class Imported:
     """A graph and how it came about: (name, operator type) of every node that is no operator of it.
 
     folded: computed from constants and shapes alone; views: move no data; dead: no output needs them.
+    notes: what the file declares and the operators make otherwise, one line each.
     """
 
     graph: Graph
-    folded: tuple[tuple[str, str], ...]
-    views: tuple[tuple[str, str], ...]
-    dead: tuple[tuple[str, str], ...]
+    folded: Names
+    views: Names
+    dead: Names
+    notes: tuple[str, ...] = ()
 
 
 def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType | None = None) -> Imported:
     """Read an ONNX model, opset 7 or later.
 
-    `dims` sets dynamic dimensions, by symbol ("batch") or by place ("input:0"); `dtype` replaces the
+    `dims` sets open dimensions, by symbol ("batch") or by place ("input:0"); `dtype` replaces the
     element type of every tensor. External weight files need not be there: shapes suffice.
     Raises InputError with one line naming what is wrong and what would help.
     """
-    path, dims = Path(path), dict(dims or {})
+    path = Path(path)
     with naming(path):
-        proto, dead, used = tidy(parse(path), dims)
-        weights = structure.detach_weights(proto.graph, lambda tensor: read_data(tensor, path.parent))
-        nodes = {node.name: node.op_type for node in proto.graph.node}
-        graph, views, folded = lower(path.stem, infer(proto), nodes, weights, dims, used, dtype)
-        return Imported(graph, folded, views, dead)
+        proto, dead = tidy(parse(path))
+        nodes = {node.name: label(node.domain, node.op_type) for node in proto.graph.node}
+        model, weights, notes = understand(proto, dims or {}, lambda tensor: read_data(tensor, path.parent))
+        graph, views, folded = lower(path.stem, model, nodes, weights, dtype)
+        return Imported(graph, folded, views, dead, notes)
+
+
+def understand(
+    proto: onnx.ModelProto, dims: Mapping[str, int], read: Callable[[Any], bool]
+) -> tuple[ir.Model, set[str], tuple[str, ...]]:
+    """A tidy model with its shapes known as far as can be, the names of its weights, and notes on what it declares.
+
+    read: fetches the data of a TensorProto, as `structure.detach_weights` wants it. `proto` is changed.
+    """
+    given = Dimensions(dims)
+    given.apply(proto.graph)
+    given.refuse_unused()
+    weights = structure.detach_weights(proto.graph, read)
+    proto.ir_version = max(4, proto.ir_version)  # before 4, every initializer had to be an input as well
+    model, notes = infer(proto, given)
+    return model, weights, notes
 
 
 @contextlib.contextmanager
@@ -80,20 +102,21 @@ def parse(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def tidy(
-    proto: onnx.ModelProto, dims: Mapping[str, int]
-) -> tuple[onnx.ModelProto, tuple[tuple[str, str], ...], set[str]]:
-    """A checked model: functions inlined, nodes sorted and named, without the dead ones, dimensions set.
+def tidy(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
+    """A checked model: functions inlined, nodes sorted and named, without the dead ones, constants out of bodies.
 
-    Returns it with the dead nodes and the names in `dims` that it has. Raises InputError.
+    Returns it with the dead nodes. Raises InputError.
     """
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+    proto = inline(proto)
+    for opset in proto.opset_import:
+        opset.domain = "" if opset.domain in STANDARD else opset.domain
     _refuse_sequences(proto.graph)
     structure.check_graph(proto.graph)
     structure.name_nodes(proto.graph)
+    check_bodies(proto.graph)
     dead = structure.remove_dead(proto.graph)
-    return proto, dead, structure.set_dimensions(proto.graph, dict(dims))
+    hoist_constants(proto.graph, {opset.domain: opset.version for opset in proto.opset_import})
+    return proto, dead
 
 
 def _refuse_sequences(graph: onnx.GraphProto) -> None:
@@ -114,53 +137,3 @@ def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return structure.has_data(tensor)
-
-
-def infer(proto: onnx.ModelProto) -> ir.Model:
-    """Fold shape arithmetic and infer shapes; where folding fails, shape inference alone has to do."""
-    with _quiet():
-        add_shapes(proto)
-        model = _fold(ir.serde.deserialize_model(proto)) or ir.serde.deserialize_model(proto)
-        passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
-        return model
-
-
-def _fold(model: ir.Model) -> ir.Model | None:
-    from onnxscript.optimizer import fold_constants
-
-    limit = structure.SMALL_ELEMENTS
-    try:
-        fold_constants(
-            model,
-            onnx_shape_inference=True,
-            input_size_limit=limit,
-            output_size_limit=limit,
-            should_fold=_should_fold,
-        )
-    except Exception:  # an operator that it evaluates wrongly must not cost us the model
-        return None
-    return model
-
-
-def _should_fold(node: ir.Node) -> bool:
-    """Evaluate only what is known to stay small, and no weights: those are never looked at."""
-    if is_random(node):
-        return False
-    for value in node.outputs:
-        count = static_count(value)
-        if count is None or count > structure.SMALL_ELEMENTS:
-            return False
-        if node.op_type == "ConstantOfShape" and not (value.dtype and value.dtype.is_integer()):
-            return False  # a stripped weight
-    return True
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The libraries log about what is reported here in one line."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(level)

@@ -9,8 +9,9 @@ import onnx
 import onnx_ir as ir
 
 from cosma.frontend import structure
+from cosma.frontend.dimensions import Dimensions
 from cosma.frontend.lower import is_random, sort_nodes
-from cosma.frontend.onnx_ import infer, naming, parse, read_data, tidy
+from cosma.frontend.onnx_ import naming, parse, read_data, tidy, understand
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,14 @@ class Program:
 def read_program(path: Path, dims: Mapping[str, int]) -> Program:
     """Read a model for running, as `frontend.onnx_.load` reads it for planning. Raises InputError."""
     with naming(path):
-        whole, _, _ = tidy(parse(path), dims)
+        whole, _ = tidy(parse(path))
         for tensor in structure.tensors(whole.graph):
             read_data(tensor, path.parent)
+        _densify(whole.graph)
         detached = onnx.ModelProto()
         detached.CopyFrom(whole)
-        weights = structure.detach_weights(detached.graph, structure.has_data)
-        model = infer(detached)
+        Dimensions(dims).apply(whole.graph)
+        model, weights, _ = understand(detached, dims, structure.has_data)
         constants = sort_nodes(model.graph, weights).constant
         shapes = _known_shapes(model.graph, constants)
         folded = ir.serde.serialize_model(model)
@@ -48,6 +50,27 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
         folded.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in shapes.items())
         random = {v for node in model.graph if is_random(node) for v in node.outputs}
         return Program(whole, folded, _names(constants), _names(random))
+
+
+def _densify(graph: onnx.GraphProto) -> None:
+    """Turn sparse constants into dense ones, as runtimes do."""
+    graph.initializer.extend(_dense(sparse) for sparse in graph.sparse_initializer)
+    del graph.sparse_initializer[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor"):
+                dense = _dense(attribute.sparse_tensor)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    """The tensor with its zeros. Indices count elements, or are one row of coordinates an element."""
+    values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
+    dims = tuple(sparse.dims)
+    array = np.zeros(dims, values.dtype)
+    places = np.ravel_multi_index(tuple(indices.T), dims) if indices.ndim == 2 else indices
+    array.reshape(-1)[places] = values
+    return onnx.numpy_helper.from_array(array, sparse.values.name)
 
 
 def _names(values: set[ir.Value]) -> frozenset[str]:

@@ -16,9 +16,13 @@ SMALL_ELEMENTS = 1024
 
 
 def check_graph(graph: Any) -> None:
-    """Refuse duplicate and dangling names and cycles in a GraphProto; sort its nodes if need be."""
+    """Refuse duplicate and dangling names and cycles in a GraphProto; sort its nodes if need be.
+
+    An output that is listed twice, which runtimes return twice, is listed once.
+    """
     if not graph.node:
         raise InputError("the model has no operators; there is nothing to schedule")
+    replace_all(graph.output, list({value.name: value for value in reversed(graph.output)}.values())[::-1])
     writer = _writers(graph)
     given = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     given |= {t.values.name for t in graph.sparse_initializer}
@@ -45,7 +49,7 @@ def _writers(graph: Any) -> dict[str, int]:
                 first = _label(graph.node[writer[name]], writer[name])
                 raise InputError(f"tensor {name!r} is written twice, by {first} and {_label(node, i)}")
             writer[name] = i
-    for what, values in (("inputs", graph.input), ("weights", graph.initializer), ("outputs", graph.output)):
+    for what, values in (("inputs", graph.input), ("weights", graph.initializer)):
         counts = Counter(v.name for v in values)
         for name, count in counts.items():
             if count > 1:
@@ -102,7 +106,7 @@ def _sort_nodes(graph: Any, needs: list[list[int]]) -> None:
         cycle = [edge[0] for edge in nx.find_cycle(dag)]
         path = " -> ".join(_label(graph.node[i], i) for i in [*cycle[:6], *(cycle[:1] if len(cycle) <= 6 else [])])
         raise InputError(f"the operators form a cycle: {path}{' -> ...' if len(cycle) > 6 else ''}") from None
-    _replace(graph.node, [graph.node[i] for i in order])
+    replace_all(graph.node, [graph.node[i] for i in order])
 
 
 def _label(node: Any, index: int) -> str:
@@ -138,20 +142,8 @@ def remove_dead(graph: Any) -> tuple[tuple[str, str], ...]:
             live.append(node)
             needed.update(read_names(node))
     if dead:
-        _replace(graph.node, live[::-1])
+        replace_all(graph.node, live[::-1])
     return tuple(dead[::-1])
-
-
-def set_dimensions(graph: Any, dims: dict[str, int]) -> set[str]:
-    """Write `dims` into the graph inputs, by symbol ("batch") or by place ("input:0"); return those used."""
-    used = set()
-    for value in graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            for key in (dim.dim_param, f"{value.name}:{axis}"):
-                if key in dims and not dim.HasField("dim_value"):
-                    dim.dim_value = dims[key]
-                    used.add(key)
-    return used
 
 
 def detach_weights(graph: Any, read: Callable[[Any], bool]) -> set[str]:
@@ -159,8 +151,9 @@ def detach_weights(graph: Any, read: Callable[[Any], bool]) -> set[str]:
 
     Constants that may hold a shape (up to SMALL_ELEMENTS elements, data at hand) keep their values.
     `read(tensor)` fetches external data into a TensorProto and says whether it could. A weight that
-    is also listed as a graph input (IR version 3) loses that listing.
+    is also listed as a graph input (IR version 3) loses that listing. Raises InputError where the two differ.
     """
+    _refuse_other_listing(graph)
     names = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     inputs = [v for v in graph.input if v.name not in names]
     kept: list[Any] = []
@@ -171,32 +164,58 @@ def detach_weights(graph: Any, read: Callable[[Any], bool]) -> set[str]:
     stubs += [_placeholder(graph, t.values.name, t.values.data_type, t.dims) for t in graph.sparse_initializer]
     nodes = []
     for node in graph.node:
-        tensor = _constant_value(node)
-        if tensor is None or (_is_shape_like(tensor) and read(tensor)):
+        tensor, sparse = _constant_value(node)
+        if sparse is not None:
+            stubs.append(_placeholder(graph, node.output[0], sparse.values.data_type, sparse.dims))
+        elif tensor is None or (_is_shape_like(tensor) and read(tensor)):
             nodes.append(node)
         else:
             stubs.append(_placeholder(graph, node.output[0], tensor.data_type, tensor.dims))
-    _replace(graph.node, nodes)
-    _replace(graph.input, inputs + stubs)
-    _replace(graph.initializer, kept)
+    replace_all(graph.node, nodes)
+    replace_all(graph.input, inputs + stubs)
+    replace_all(graph.initializer, kept)
     del graph.sparse_initializer[:]
     return {t.name for t in kept} | {s.name for s in stubs}
 
 
+def _refuse_other_listing(graph: Any) -> None:
+    """A weight may be listed among the inputs, with the type that it has."""
+    weights = {t.name: t for t in graph.initializer}
+    for value in graph.input:
+        if value.name in weights and value.type.tensor_type.HasField("shape"):
+            tensor, listed = weights[value.name], value.type.tensor_type
+            dims = [d.dim_value if d.HasField("dim_value") else None for d in listed.shape.dim]
+            same = len(dims) == len(tensor.dims) and all(d in (None, n) for d, n in zip(dims, tensor.dims, strict=True))
+            if not same or listed.elem_type not in (0, tensor.data_type):
+                raise InputError(
+                    f"weight {value.name!r} has shape {list(tensor.dims)}, but is listed among the inputs as {dims}, "
+                    "or with another element type; correct one of the two"
+                )
+
+
+def element_count(dims: Any) -> int:
+    """The number of elements of a shape."""
+    count = 1
+    for dim in dims:
+        count *= dim
+    return count
+
+
 def _is_shape_like(tensor: Any) -> bool:
     """Whether a TensorProto is small enough to be worth evaluating."""
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
-    return 0 <= count <= SMALL_ELEMENTS
+    return 0 <= element_count(tensor.dims) <= SMALL_ELEMENTS
 
 
-def _constant_value(node: Any) -> Any:
+def _constant_value(node: Any) -> tuple[Any, Any]:
+    """The tensor or the sparse tensor that a Constant holds."""
+    tensor = sparse = None
     if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
         for attribute in node.attribute:
             if attribute.name == "value":
-                return attribute.t
-    return None
+                tensor = attribute.t
+            elif attribute.name == "sparse_value":
+                sparse = attribute.sparse_tensor
+    return tensor, sparse
 
 
 def _placeholder(graph: Any, name: str, data_type: int, dims: Any) -> Any:
@@ -210,7 +229,7 @@ def _placeholder(graph: Any, name: str, data_type: int, dims: Any) -> Any:
     return stub
 
 
-def _replace(field: Any, values: list[Any]) -> None:
+def replace_all(field: Any, values: list[Any]) -> None:
     """Set a repeated message field to `values`, which may be some of its own elements."""
     copies = []
     for value in values:

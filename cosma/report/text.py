@@ -198,6 +198,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("padding", f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.alignment_bytes} B"),
             ("MACs", f"{graph.macs:,} multiply-accumulates in convolutions and matrix products"),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
+            *(("note", line) for line in imported.notes),
             ("fused", f"{sum(len(v.members) for v in fused)} operators into {len(fused)}"),
             ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
             ("views", f"{len(imported.views)} move no data: {_counts(imported.views)}"),
@@ -272,4 +273,5 @@ def inspection(prepared: Prepared) -> dict[str, object]:
         "folded": [list(node) for node in imported.folded],
         "views": [list(node) for node in imported.views],
         "unused": [list(node) for node in imported.dead],
+        "notes": list(imported.notes),
     }

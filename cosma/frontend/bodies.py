@@ -1,0 +1,171 @@
+"""Branches of If and bodies of Loop and Scan: constants move out of them, so that they are weights like all others."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from cosma.errors import InputError
+from cosma.frontend.operators import STANDARD, is_steering
+from cosma.frontend.structure import element_count, replace_all, subgraphs
+
+
+def check_bodies(graph: Any, outer: frozenset[str] = frozenset()) -> None:
+    """Refuse bodies that return what they do not make, or read what no scope around them has.
+
+    Raises InputError, as the checker of ONNX and ONNX Runtime refuse such models.
+    """
+    known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    known |= {t.values.name for t in graph.sparse_initializer}
+    for node in graph.node:
+        for sub in subgraphs(node):
+            _check_body(node, sub, known)
+        known |= set(node.output)
+
+
+def _check_body(node: Any, sub: Any, outer: frozenset[str]) -> None:
+    own = (
+        {v.name for v in sub.input}
+        | {t.name for t in sub.initializer}
+        | {t.values.name for t in sub.sparse_initializer}
+    )
+    for inner in sub.node:
+        for name in filter(None, inner.input):
+            if name not in own and name not in outer:
+                raise InputError(f"{_place(node, sub)} reads {name!r}, which nothing before it produces")
+        for name in filter(None, inner.output):
+            if name in own or name in outer:
+                raise InputError(
+                    f"{_place(node, sub)} writes {name!r}, a name that is taken in it or around it; rename one of them"
+                )
+            own.add(name)
+    for value in sub.output:
+        if value.name not in own:
+            raise InputError(
+                f"{_place(node, sub)} returns {value.name!r}, which it does not make; have it return Identity of it"
+            )
+    check_bodies(sub, outer)
+
+
+def _place(node: Any, sub: Any) -> str:
+    return f"body {sub.name!r} of operator {node.name!r} ({node.op_type})"
+
+
+def hoist_constants(graph: Any, versions: dict[str, int]) -> None:
+    """Move the constants of bodies, at any depth, to the graph itself, which they may refer to by name.
+
+    Single elements and operands that only steer an operator stay where they are. Names that are taken elsewhere get
+    that of the operator in front. `versions`: opset versions by domain.
+    """
+    if any(True for node in graph.node for _ in subgraphs(node)):
+        hoist = _Hoist(graph, Counter(_names(graph)), versions)
+        for node in graph.node:
+            for sub in subgraphs(node):
+                hoist.empty(sub, node.name)
+        if hoist.constants:
+            replace_all(graph.node, [*hoist.constants, *graph.node])
+
+
+class _Hoist:
+    def __init__(self, graph: Any, taken: "Counter[str]", versions: dict[str, int]) -> None:
+        self.graph, self.taken, self.versions = graph, taken, versions
+        self.constants: list[Any] = []  # Constant nodes that have been moved
+
+    def empty(self, sub: Any, owner: str) -> None:
+        """Move the constants of `sub` and of the bodies in it."""
+        data = {name for node in sub.node for name in self._data(node)} | {v.name for v in sub.output}
+        moved: dict[str, str] = {}
+        kept = []
+        for tensor in sub.initializer:
+            if tensor.name in data and element_count(tensor.dims) > 1:
+                moved[tensor.name] = self._free(tensor.name, owner)
+                copy = self.graph.initializer.add()
+                copy.CopyFrom(tensor)
+                copy.name = moved[tensor.name]
+            else:
+                kept.append(tensor)
+        nodes = []
+        for node in sub.node:
+            if _is_constant(node) and node.output[0] in data:
+                copy = type(node)()
+                copy.CopyFrom(node)
+                moved[node.output[0]] = copy.output[0] = self._free(node.output[0], owner)
+                copy.name = f"{owner}/{node.name or node.output[0]}"
+                self.constants.append(copy)
+            else:
+                nodes.append(node)
+        if moved:
+            replace_all(sub.initializer, kept)
+            replace_all(sub.node, nodes)
+            _rename(sub, moved)
+        for node in sub.node:
+            for deeper in subgraphs(node):
+                self.empty(deeper, f"{owner}/{node.name or node.op_type}")
+
+    def _data(self, node: Any) -> Iterator[str]:
+        """Names that a node, or a body in it, reads as data."""
+        version = self.versions.get(node.domain, 1)
+        for i, name in enumerate(node.input):
+            if name and not is_steering(node.domain, node.op_type, version, i):
+                yield name
+        for sub in subgraphs(node):
+            yield from (name for inner in sub.node for name in self._data(inner))
+
+    def _free(self, name: str, owner: str) -> str:
+        """`name` itself if it occurs once in the model, otherwise one that is not taken."""
+        if self.taken[name] == 1:
+            return name
+        base = free = f"{owner}/{name}"
+        count = 1
+        while self.taken[free]:
+            count += 1
+            free = f"{base}#{count}"
+        self.taken[free] += 1
+        return free
+
+
+def _is_constant(node: Any) -> bool:
+    """Whether a node is a Constant of more than one element."""
+    if node.op_type != "Constant" or node.domain not in STANDARD:
+        return False
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            return element_count(attribute.t.dims) > 1
+        if attribute.name == "sparse_value":
+            return element_count(attribute.sparse_tensor.dims) > 1
+    return any(len(a.floats) > 1 or len(a.ints) > 1 for a in node.attribute)
+
+
+def _rename(sub: Any, moved: dict[str, str]) -> None:
+    """Give moved values their new names where `sub` reads them; what it returns goes through an Identity."""
+    if not moved:
+        return
+    for node in sub.node:
+        node.input[:] = [moved.get(name, name) for name in node.input]
+        for deeper in subgraphs(node):
+            own = set(_defined(deeper))
+            _rename(deeper, {old: new for old, new in moved.items() if old not in own})
+    for value in sub.output:
+        if value.name in moved:
+            sub.node.add(
+                op_type="Identity",
+                name=f"return {value.name}",
+                input=[moved[value.name]],
+                output=[f"{value.name}/returned"],
+            )
+            value.name = f"{value.name}/returned"
+
+
+def _defined(graph: Any) -> Iterator[str]:
+    """Names that a graph gives to values of its own."""
+    for group in (graph.input, graph.initializer):
+        yield from (v.name for v in group)
+    yield from (t.values.name for t in graph.sparse_initializer)
+    yield from (name for node in graph.node for name in node.output if name)
+
+
+def _names(graph: Any) -> Iterator[str]:
+    """Names of all values of a graph and of the bodies in it, once for each scope."""
+    yield from _defined(graph)
+    for node in graph.node:
+        for sub in subgraphs(node):
+            yield from _names(sub)

@@ -1,0 +1,42 @@
+"""Folding of shape and padding arithmetic."""
+
+import onnx
+import onnx_ir as ir
+
+from cosma.frontend import structure
+from cosma.frontend.lower import is_random, static_count
+
+
+def folded(proto: onnx.ModelProto, with_shapes: bool) -> ir.Model:
+    """The model in which what depends on small constants alone is evaluated.
+
+    with_shapes: infer shapes along the way, from what is folded. A model that the library cannot fold stays as it is.
+    """
+    from onnxscript.optimizer import fold_constants
+
+    model = ir.serde.deserialize_model(proto)
+    limit = structure.SMALL_ELEMENTS
+    try:
+        fold_constants(
+            model,
+            onnx_shape_inference=with_shapes,
+            input_size_limit=limit,
+            output_size_limit=limit,
+            should_fold=_should_fold,
+        )
+    except Exception:  # an operator that it evaluates wrongly must not cost us the model
+        return ir.serde.deserialize_model(proto)
+    return model
+
+
+def _should_fold(node: ir.Node) -> bool:
+    """Evaluate only what is known to stay small, and no weights: those are never looked at."""
+    if is_random(node):
+        return False
+    for value in node.outputs:
+        count = static_count(value)
+        if count is None or count > structure.SMALL_ELEMENTS:
+            return False
+        if node.op_type == "ConstantOfShape" and not (value.dtype and value.dtype.is_integer()):
+            return False  # a stripped weight
+    return True

@@ -1,0 +1,293 @@
+"""Shapes and element types of every value: what operators make of the inputs counts, what the file declares is checked.
+
+Where ONNX defines an operator, its results are inferred (in strict mode: contradictions are errors) and the file's own
+value_info is set aside; what inference cannot know (unknown operators, sizes that depend on data) is taken from it.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from cosma.errors import InputError
+from cosma.frontend.dimensions import Dimensions
+from cosma.frontend.folding import folded
+from cosma.frontend.operators import has_schema, label
+from cosma.frontend.quantised import add_shapes
+from cosma.frontend.structure import replace_all, subgraphs
+
+_ROUNDS = 100  # of inference; each settles sizes that the one before could not know
+_SHOWN = 3  # notes that name their tensor
+_TAG = re.compile(r"\[[A-Za-z]+Error\] ?")
+Shape = tuple[int | str | None, ...]  # a number, a name, or nothing is known
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a file says of a value. elem_type: 0 if it does not say; shape None likewise."""
+
+    elem_type: int
+    shape: Shape | None
+
+
+def infer(proto: onnx.ModelProto, dims: Dimensions) -> tuple[ir.Model, tuple[str, ...]]:
+    """The model with types known as far as can be, shape arithmetic folded, and notes on what it declares otherwise.
+
+    `proto` is changed. Raises InputError where operands contradict each other, where element types differ from those
+    declared, and where sizes given by the user differ from those that the operators make.
+    """
+    declared = _set_aside(proto)
+    with quiet():
+        add_shapes(proto)
+        proto = _strict(proto)
+        if _is_complete(proto.graph):
+            model = folded(proto, with_shapes=False)
+        else:
+            proto, model = _settle(proto, declared, dims)
+    final = _types(proto.graph)
+    _check_given(final, dims)
+    return model, _compare(declared, final, {name: node for node in proto.graph.node for name in node.output})
+
+
+def _settle(
+    proto: onnx.ModelProto, declared: dict[str, Declared], dims: Dimensions
+) -> tuple[onnx.ModelProto, ir.Model]:
+    """Fold, add what only the file knows, and infer again, until nothing more comes of it."""
+    for _ in range(_ROUNDS):
+        model = folded(proto, with_shapes=True)
+        proto = _strict(ir.serde.serialize_model(model))
+        if not _add_facts(proto.graph, declared, dims):
+            break
+        proto = _strict(proto)
+    return proto, ir.serde.deserialize_model(proto)
+
+
+def _strict(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with inferred types. Raises InputError naming the operator and its operands where they do not fit."""
+    try:
+        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise InputError(_explain(proto, str(error))) from None
+
+
+def _explain(proto: onnx.ModelProto, error: str) -> str:
+    """One line for an error of inference: the operator, its operands' types, what is wrong."""
+    line = " ".join(error.split())
+    found = re.search(r"op_type:\S*?, node name: (.*?)\): (.*)", line)
+    nodes = {node.name: node for node in _all_nodes(proto.graph)}
+    if found is None or found[1] not in nodes:
+        domain = re.search(r"No opset import for domain (\S+)", line)
+        if domain:
+            return f"operators of domain {domain[1]!r} are used, but not imported; add it to the model's opset_import"
+        return f"shape inference fails: {_TAG.sub('', line)[:200]}; correct the model"
+    node, why = nodes[found[1]], _TAG.sub("", found[2])[:160].strip()
+    types = _types(onnx.shape_inference.infer_shapes(proto).graph)
+    for t in proto.graph.initializer:
+        types[t.name] = Declared(t.data_type, tuple(t.dims))
+    operands = ", ".join(f"{name} {_show(types.get(name))}" for name in node.input if name) or "none"
+    return (
+        f"operator {node.name!r} ({label(node.domain, node.op_type)}) cannot run on its operands ({operands}): {why}; "
+        "correct the model, or the sizes given with --dim"
+    )
+
+
+def _show(known: Declared | None) -> str:
+    if known is None:
+        return "of unknown type"
+    kind = onnx.TensorProto.DataType.Name(known.elem_type).lower()
+    shape = (
+        "of unknown shape"
+        if known.shape is None
+        else f"[{', '.join('?' if d is None else str(d) for d in known.shape)}]"
+    )
+    return f"{kind} {shape}"
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for sub in subgraphs(node):
+            yield from _all_nodes(sub)
+
+
+def _set_aside(proto: onnx.ModelProto) -> dict[str, Declared]:
+    """Take the declared types of what ONNX can infer out of the graph and its bodies; return those of the graph."""
+    versions = {opset.domain: opset.version for opset in proto.opset_import}
+    declared = _types(proto.graph)
+    written = {name for node in proto.graph.node for name in node.output}
+    _forget(proto.graph, versions)
+    return {name: known for name, known in declared.items() if name in written}
+
+
+def _forget(graph: Any, versions: dict[str, int]) -> None:
+    known = {
+        name
+        for node in graph.node
+        if has_schema(node.domain, node.op_type, versions.get(node.domain, 1))
+        for name in node.output
+    }
+    replace_all(graph.value_info, [v for v in graph.value_info if v.name not in known])
+    for value in graph.output:
+        if value.name in known and value.type.WhichOneof("value") in (None, "tensor_type"):
+            value.ClearField("type")
+    for node in graph.node:
+        for sub in subgraphs(node):
+            _forget(sub, versions)
+
+
+def _types(graph: Any) -> dict[str, Declared]:
+    """Types of inputs, outputs and inner values of a GraphProto, tensors only."""
+    return {
+        v.name: _type(v.type.tensor_type)
+        for v in (*graph.input, *graph.value_info, *graph.output)
+        if v.HasField("type")
+    }
+
+
+def _type(tensor: Any) -> Declared:
+    shape = None
+    if tensor.HasField("shape"):
+        shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
+    return Declared(tensor.elem_type, shape)
+
+
+def _is_complete(graph: Any) -> bool:
+    """Whether the type of every value that a node of the graph writes is fully known."""
+    types = _types(graph)
+    return all(
+        name in types and types[name].elem_type and _is_static(types[name].shape)
+        for node in graph.node
+        for name in node.output
+        if name
+    )
+
+
+def _is_static(shape: Shape | None) -> bool:
+    return shape is not None and all(isinstance(size, int) for size in shape)
+
+
+def _add_facts(graph: Any, declared: dict[str, Declared], dims: Dimensions) -> bool:
+    """Write into a graph what the file declares and the user gives of values that inference could not size.
+
+    A dimension that inference only gave a name has the same size wherever the name appears. Whether there was any.
+    """
+    values = {v.name: v for v in (*graph.value_info, *graph.output)}
+    sizes = _name_sizes(values, declared, dims)
+    changed = False
+    for value in values.values():
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value"):
+                size = sizes.get(dim.dim_param) if dim.dim_param else dims.placed.get((value.name, axis))
+                if size is not None:
+                    dim.dim_value = size
+                    changed = True
+    return changed or _add_shape(graph, values, declared)
+
+
+def _name_sizes(values: dict[str, Any], declared: dict[str, Declared], dims: Dimensions) -> dict[str, int]:
+    """The sizes of named dimensions. Raises InputError where two places want different ones."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, value in values.items():
+        shape = value.type.tensor_type.shape.dim
+        known = declared.get(name)
+        for axis, dim in enumerate(shape):
+            if dim.HasField("dim_value") or not dim.dim_param:
+                continue
+            size: Any = dims.placed.get((name, axis))
+            if size is None and known is not None and known.shape is not None and len(known.shape) == len(shape):
+                size = known.shape[axis]
+            if isinstance(size, int):
+                other, place = sizes.setdefault(dim.dim_param, (size, f"{name}:{axis}"))
+                if other != size:
+                    raise InputError(
+                        f"axis {axis} of {name!r} is said to have size {size}, but is as long as {place}, said to have "
+                        f"{other}; correct the model, or give one size with --dim"
+                    )
+    return {name: size for name, (size, _) in sizes.items()}
+
+
+def _add_shape(graph: Any, values: dict[str, Any], declared: dict[str, Declared]) -> bool:
+    """Take the declared types of values of unknown rank whose operands are known; if there is none, of the first."""
+    sized = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    sized |= {name for name, v in values.items() if v.type.tensor_type.HasField("shape")}
+    waiting = []
+    for node in graph.node:
+        for name in node.output:
+            if name and name not in sized and name in declared and declared[name].shape is not None:
+                waiting.append((name, sized.issuperset(filter(None, node.input))))
+    chosen = [name for name, ready in waiting if ready] or [name for name, _ in waiting[:1]]
+    for name in chosen:
+        value = values.get(name)
+        if value is None:
+            value = graph.value_info.add()
+            value.name = name
+        tensor = value.type.tensor_type
+        tensor.elem_type = tensor.elem_type or declared[name].elem_type
+        tensor.shape.SetInParent()
+        for size in declared[name].shape or ():
+            dim = tensor.shape.dim.add()
+            if isinstance(size, int):
+                dim.dim_value = size
+            elif size is not None:
+                dim.dim_param = size
+    return bool(chosen)
+
+
+def _check_given(final: dict[str, Declared], dims: Dimensions) -> None:
+    """Raise InputError where the user gave a size that a tensor does not have."""
+    for (name, axis), size in dims.placed.items():
+        shape = final[name].shape if name in final else None
+        if shape is None:
+            continue
+        if axis >= len(shape):
+            raise InputError(f"--dim {name}:{axis}={size}: {name!r} has no axis {axis}, its shape is {list(shape)}")
+        if isinstance(shape[axis], int) and shape[axis] != size:
+            raise InputError(
+                f"axis {axis} of {name!r} was given size {size}, but the operators make it {shape[axis]}; "
+                "give the sizes of the model's inputs alone"
+            )
+
+
+def _compare(declared: dict[str, Declared], final: dict[str, Declared], writers: dict[str, Any]) -> tuple[str, ...]:
+    """Notes on declared shapes that are not those inferred. Raises InputError for element types that are not."""
+    stale = []
+    for name, said in declared.items():
+        made = final.get(name)
+        if made is None:
+            continue
+        if said.elem_type and made.elem_type and said.elem_type != made.elem_type:
+            kinds = [onnx.TensorProto.DataType.Name(t.elem_type).lower() for t in (said, made)]
+            node = writers[name]
+            raise InputError(
+                f"tensor {name!r} is declared {kinds[0]}, but operator {node.name!r} ({node.op_type}) makes "
+                f"{kinds[1]}; correct its declaration"
+            )
+        if not _fits(said.shape, made.shape):
+            stale.append(f"{name!r} is declared {_show(said)}, but the operators make it {_show(made)}")
+    rest = len(stale) - _SHOWN
+    more = f", and so are {rest} more" if rest > 0 else ""
+    return tuple(f"{line}, which counts{more if i == _SHOWN - 1 else ''}" for i, line in enumerate(stale[:_SHOWN]))
+
+
+def _fits(said: Shape | None, made: Shape | None) -> bool:
+    if said is None or made is None:
+        return True
+    return len(said) == len(made) and all(
+        not isinstance(a, int) or not isinstance(b, int) or a == b for a, b in zip(said, made, strict=True)
+    )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The libraries log about what is reported here in one line."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
