@@ -24,7 +24,9 @@ STEPS_OF_CAPACITY = 3  # how many of the next capacities at which the optimum fa
 _EVICTIONS = 3  # how many of the dearest evictions operators in place are tried for
 _TIME_LIMIT_S = 60.0  # for all programmes together, so that a hard one cannot hold up a report
 # An element of the output depends on the same element of each operand only.
-_ELEMENTWISE = POINTWISE | {"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Neg", "Sqrt", "Pow", "PRelu"}
+_ELEMENTWISE = (POINTWISE - {"LRN"}) | {
+    "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Neg", "Sqrt", "Pow", "PRelu",
+}  # fmt: skip
 
 Topic = Literal["addresses", "capacity", "in-place", "dtype", "order"]
 
