@@ -16,10 +16,12 @@ _LOOK_S = 0.05
 
 
 def solve(
-    program: "cp_model.CpModel", deadline: Deadline, *, effort: float = inf, log: bool = False,
+    program: "cp_model.CpModel", deadline: Deadline, *, effort: float = inf, log: bool = False, presolve: bool = True,
     callback: "cp_model.CpSolverSolutionCallback | None" = None,
 ) -> "tuple[cp_model.CpSolver, cp_model.CpSolverStatus]":  # fmt: skip
     """The solver after its run, and its status. effort: a limit in CP-SAT's deterministic seconds.
+
+    Two steps of its presolve are always off: they lose solutions (github.com/google/or-tools/issues/5293).
 
     CP-SAT's own handler for Ctrl-C leaves the default one behind, which ends Python without a word. So it is
     switched off, and the search runs in a thread: the main thread hears the interrupt and stops it.
@@ -33,6 +35,11 @@ def solve(
     solver.parameters.log_search_progress = log
     solver.parameters.log_to_stdout = False  # which is for results
     solver.log_callback = partial(print, file=sys.stderr)
+    solver.parameters.presolve_inclusion_work_limit = 0
+    solver.parameters.merge_at_most_one_work_limit = 0.0
+    solver.parameters.cp_model_presolve = presolve
+    if not presolve:  # then its relaxations cost more than they find, and `dual_bound` has tried them
+        solver.parameters.linearization_level = 0
     solver.parameters.max_deterministic_time = effort
     solver.parameters.max_time_in_seconds = max(_LEAST_S, deadline.remaining_s)
     with ThreadPoolExecutor(1) as thread:

@@ -33,7 +33,7 @@ from cosma.solvers import backends, replacement
 from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
 from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.orders import LARGEST_SPACE, three_orders
-from cosma.solvers.outcome import Outcome, Placed
+from cosma.solvers.outcome import Outcome, Placed, named
 from cosma.solvers.packing import proved_unplaceable
 from cosma.solvers.programme import better_of, measure, no_plan_cheaper, too_large
 from cosma.solvers.replacement import Conflict, find_conflict
@@ -268,23 +268,27 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     with suppress(ModelTooLargeError):  # they only tighten it
         joint.add_windows(best.timeline.order, deadline.share(0.3))
     size = measure(joint.model, joint.index.unit, options, deadline)
-    best, bound, why = _rounds(joint, best, backend, options, deadline)
+    best, bound, rests_on, why = _rounds(joint, best, backend, options, deadline)
     if any(len(modes) > 1 for modes in problem.modes):
         bound = 0
-    return Outcome(best, bound, "joint programme" if bound else "trivial", why, size=size, first_s=first_s)
+    name = named("joint programme", rests_on) if bound else "trivial"
+    return Outcome(best, bound, name, why, size=size, first_s=first_s)
 
 
 def _rounds(
     joint: Joint, best: Placed, backend: str, options: Options, deadline: Deadline
-) -> tuple[Placed, int, tuple[str, ...]]:
-    """Solve, place, cut, until bound and plan meet or a limit strikes: (plan, bound, why)."""
-    problem, bound = joint.index.problem, 0
+) -> tuple[Placed, int, str, tuple[str, ...]]:
+    """Solve, place, cut, until bound and plan meet or a limit strikes: (plan, bound, what that rests on, why)."""
+    problem, bound, rests_on = joint.index.problem, 0, ""
     why: tuple[str, ...] = ("a limit on the number of cuts was reached",)
     moved = best.timeline.cost(())
     for rounds in range(_MOST_ROUNDS):
         joint.model.hint = joint.encode(best)
+        joint.model.known = (best.cost_bytes - moved) // joint.index.unit
         solved = backends.solve(joint.model, backend, deadline, options.log)
-        bound = max(bound, moved + max(0, solved.bound or 0) * joint.index.unit)
+        found_bound = moved + max(0, solved.bound or 0) * joint.index.unit
+        if found_bound > bound:
+            bound, rests_on = found_bound, solved.rests_on
         why = (f"{solved.why or f'{backend}: {solved.status}'}, {rounds} cuts for addresses",)
         if solved.values is None:
             break
@@ -303,4 +307,4 @@ def _rounds(
         except ModelTooLargeError as error:
             why = (*why, str(error))
             break
-    return best, min(bound, best.cost_bytes), why
+    return best, min(bound, best.cost_bytes), rests_on, why

@@ -26,10 +26,11 @@ class ModelTooLargeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What a solver says. values: one integer a column, or None; bound: proven lower bound on the objective.
+    """What a solver says. values: one integer a column, or None; bound: lower bound on the objective.
 
-    status "wrong": the values broke a row in exact arithmetic and are not given. first_s: seconds to the
-    first solution, where the solver tells. why: what to report besides.
+    From `backends.solve` bounds are proven, and rests_on says by what: no solver's word alone counts
+    (`second_opinion.py`). status "wrong": the values broke a row in exact arithmetic and are not given.
+    first_s: seconds to the first solution, where the solver tells. why: what to report besides.
     """
 
     status: Status
@@ -37,13 +38,15 @@ class Solved:
     bound: int | None = None
     first_s: float | None = None
     why: str = ""
+    rests_on: str = ""
 
 
 @dataclass(slots=True)
 class Model:
     """Minimise cost . x + offset subject to low <= row . x <= high, x integer between its bounds.
 
-    `hint` may hold values of a known solution by column. Rows carry the name of the rule they state.
+    `hint` may hold values of a known solution by column, `known` is the objective of one that need not be
+    stated. Rows carry the name of the rule they state.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Model:
     columns: "array[int]" = field(default_factory=lambda: array("q"))
     factors: "array[int]" = field(default_factory=lambda: array("q"))
     hint: dict[int, int] = field(default_factory=dict)
+    known: int | None = None
 
     def binary(self, name: str, cost: int = 0) -> int:
         """A new column with values 0 and 1; its number."""

@@ -4,13 +4,16 @@ import datetime
 import importlib
 from dataclasses import replace
 from math import ceil, isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cosma.errors import InputError
 from cosma.solvers import cp_sat, stoppable
 from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 from cosma.solvers.stoppable import LOOKING_S
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
 
 _TYPES = {"mathopt-cp-sat": "CP_SAT", "mathopt-highs": "HIGHS", "mathopt-scip": "GSCIP", "mathopt-gurobi": "GUROBI"}
 NAMES = ("cp-sat", *_TYPES)
@@ -45,14 +48,34 @@ def _require_here(backend: str) -> None:
         ) from None
 
 
-def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
+def look_below(model: Model, bound: int | None, deadline: Deadline) -> Solved:
+    """A solution whose objective is below the bound, by CP-SAT without presolve.
+
+    bound None: any solution at all. Status "infeasible" if there is none. Raises StoppedError.
+    """
+    if model.size.terms <= _LARGE:
+        return _look_below(model, bound, deadline)
+    return stoppable.run("ortools", deadline, _look_below, replace(model, deadline=deadline), bound, deadline)
+
+
+def _look_below(model: Model, bound: int | None, deadline: Deadline) -> Solved:
     from ortools.sat.python import cp_model
 
-    class First(cp_model.CpSolverSolutionCallback):  # the time of the first solution
-        seconds: float | None = None
+    stated = _cp_model(model, deadline)
+    if stated is None:
+        return Solved("unknown")
+    program, x = stated
+    if bound is not None:
+        program.add(cp_model.LinearExpr.weighted_sum(x, model.costs) <= bound - 1 - model.offset)
+    solver, status = cp_sat.solve(program, deadline, presolve=False)
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return Solved("feasible", tuple(solver.value(v) for v in x))
+    return Solved("infeasible" if status == cp_model.INFEASIBLE else "unknown")
 
-        def on_solution_callback(self) -> None:
-            self.seconds = self.wall_time if self.seconds is None else self.seconds
+
+def _cp_model(model: Model, deadline: Deadline) -> "tuple[cp_model.CpModel, list[cp_model.IntVar]] | None":
+    """The rows as CP-SAT takes them, without objective; None if time is up before they are stated."""
+    from ortools.sat.python import cp_model
 
     program = cp_model.CpModel()
     x = [program.new_int_var(low, high, "") for low, high in zip(model.lows, model.highs, strict=True)]
@@ -67,7 +90,23 @@ def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
         else:
             program.add_linear_constraint(expression, low, high)
         if row % 1024 == 0 and deadline.passed:
-            return Solved("unknown", why="time was up while the model was given to cp-sat")
+            return None
+    return program, x
+
+
+def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
+    from ortools.sat.python import cp_model
+
+    class First(cp_model.CpSolverSolutionCallback):  # the time of the first solution
+        seconds: float | None = None
+
+        def on_solution_callback(self) -> None:
+            self.seconds = self.wall_time if self.seconds is None else self.seconds
+
+    stated = _cp_model(model, deadline)
+    if stated is None:
+        return Solved("unknown", why="time was up while the model was given to cp-sat")
+    program, x = stated
     program.minimize(cp_model.LinearExpr.weighted_sum(x, model.costs) + model.offset)
     for column, value in model.hint.items():
         program.add_hint(x[column], value)

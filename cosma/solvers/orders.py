@@ -4,7 +4,7 @@ from cosma.graph import Graph
 from cosma.problem import Problem
 from cosma.solvers import backends, replacement
 from cosma.solvers.base import Deadline, Options
-from cosma.solvers.outcome import Outcome, Placed
+from cosma.solvers.outcome import Outcome, Placed, named
 from cosma.solvers.search import smallest_peak
 from cosma.solvers.space import Space, whole
 from cosma.solvers.timeline import Timeline
@@ -25,7 +25,8 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
         return Outcome(best, 0, "nothing to evict", (why,), 0, 0, first_s=first_s)
     if problem.graph.has_single_order and all(len(modes) == 1 for modes in problem.modes):
         why = "the graph allows one schedule only"
-        return Outcome(best, best.bound_bytes, "integer programme", (why,), 0, first_s=first_s)
+        name = named("integer programme", best.rests_on)
+        return Outcome(best, best.bound_bytes, name, (why,), 0, first_s=first_s)
     best, which = best_of(problem, options, backend, deadline, best)
     exact = "optimal" if best.cost_bytes == best.bound_bytes else "not proved optimal"
     why = f"{which}: replacement {exact} for it, other orders were not searched"

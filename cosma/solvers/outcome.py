@@ -11,13 +11,14 @@ from cosma.verify import check
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A residency decision with addresses. bound_bytes holds for every plan of the same schedule."""
+    """A residency decision with addresses. bound_bytes holds for every plan of the same schedule; rests_on says why."""
 
     timeline: Timeline
     evicted: frozenset[int]
     offsets: tuple[int, ...]
     cost_bytes: int
     bound_bytes: int
+    rests_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, sol
         residencies=residencies,
         moves=derive_moves(problem, residencies),
     )
+
+
+def named(bound: str, rests_on: str) -> str:
+    """The name of a bound that an integer programme gives, with what confirms it."""
+    return f"{bound}, {rests_on}" if rests_on else bound
 
 
 def violations(placed: Placed) -> tuple[str, ...]:

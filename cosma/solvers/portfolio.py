@@ -8,7 +8,7 @@ from cosma.solvers import replacement
 from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
 from cosma.solvers.bounds import Potentials, peak_bound
 from cosma.solvers.orders import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
-from cosma.solvers.outcome import Outcome, Placed, cheapest
+from cosma.solvers.outcome import Outcome, Placed, cheapest, named
 from cosma.solvers.parts import Part, split
 from cosma.solvers.search import Found, beam, best_first, smallest_peak
 from cosma.solvers.space import Space
@@ -79,7 +79,7 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
     name = decisive.bound_name if best.cost_bytes == bound or decisive.bound else "trivial"
     lost = best.cost_bytes - bound if relaxed == bound else None
     if problem.graph.has_single_order and best.bound_bytes > bound:
-        bound, name = best.bound_bytes, "integer programme with address cuts"
+        bound, name = best.bound_bytes, named("integer programme with address cuts", best.rests_on)
     if options.known_bound > bound:
         bound, name = min(options.known_bound, best.cost_bytes), "larger scratchpad"
     why = (

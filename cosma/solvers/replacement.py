@@ -42,15 +42,15 @@ def solve(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
     At the deadline the best plan so far is returned: Belady's, if need be.
     """
     bound = moved = timeline.cost(())
-    proved = True
+    proved, basis = True, ""
     best, _ = settle(timeline, belady(timeline), deadline)
     cuts: list[frozenset[int]] = []
     for _ in range(MAX_ROUNDS):
         if best.cost_bytes <= bound or deadline.passed:
             break
-        evicted, known = _solve_ilp(timeline, cuts, best.evicted, backend, deadline)
-        if proved:
-            bound = max(bound, moved + known)
+        evicted, known, rests_on = _solve_ilp(timeline, cuts, best.evicted, backend, deadline)
+        if proved and moved + known > bound:
+            bound, basis = moved + known, rests_on
         if evicted is None or timeline.cost(evicted) >= best.cost_bytes:
             break
         settled, fits = settle(timeline, evicted, deadline)
@@ -61,24 +61,25 @@ def solve(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
         cuts.append(conflict.gaps)
         capacity, alignment = timeline.problem.capacity_bytes, timeline.problem.alignment_bytes
         proved = proved and proved_unplaceable(conflict.blocks, capacity, alignment, deadline)
-    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes))
+    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes), basis)
 
 
 def _solve_ilp(
     timeline: Timeline, cuts: list[frozenset[int]], incumbent: frozenset[int], backend: str, deadline: Deadline
-) -> tuple[frozenset[int] | None, int]:
-    """The gaps to evict, None if not found, and a lower bound in bytes."""
+) -> tuple[frozenset[int] | None, int, str]:
+    """The gaps to evict, None if not found; a lower bound in bytes, and what it rests on."""
     try:
         ilp = compact.build(timeline, cuts, incumbent, deadline)
     except ModelTooLargeError:
-        return None, 0
+        return None, 0, ""
     if not ilp.gaps:
-        return frozenset(), 0
+        return frozenset(), 0, ""
     solved = backends.solve(ilp.model, backend, deadline)
     bound = max(0, solved.bound or 0) * ilp.unit
     if solved.values is None:
-        return None, bound
-    return frozenset(g for g, keep in zip(ilp.gaps, solved.values, strict=False) if not keep), bound
+        return None, bound, solved.rests_on
+    evicted = frozenset(g for g, keep in zip(ilp.gaps, solved.values, strict=False) if not keep)
+    return evicted, bound, solved.rests_on
 
 
 def settle(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[Placed, bool]:

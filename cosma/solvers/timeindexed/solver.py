@@ -5,7 +5,7 @@ from cosma.solvers import backends, replacement
 from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
 from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.orders import three_orders
-from cosma.solvers.outcome import Outcome
+from cosma.solvers.outcome import Outcome, named
 from cosma.solvers.programme import better_of, measure, no_plan_cheaper, too_large
 from cosma.solvers.timeindexed.extract import decode, encode, order
 from cosma.solvers.timeindexed.indices import index
@@ -30,6 +30,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     except ModelTooLargeError as error:
         return too_large(incumbent, error, options, first_s)
     model = programme.model
+    model.known = (incumbent.cost_bytes - moved) // indices.unit
     if indices.has("warm-start"):
         model.hint = encode(programme, incumbent)
     size = measure(model, indices.unit, options, deadline)
@@ -39,7 +40,8 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     bound = min(best.cost_bytes, moved + max(0, solved.bound or 0) * indices.unit) if single else 0
     reasons = (solved.why or f"{backend}: {solved.status}", why)
     return Outcome(
-        best, bound, "time-indexed programme" if bound else "trivial", tuple(r for r in reasons if r),
+        best, bound, named("time-indexed programme", solved.rests_on) if bound else "trivial",
+        tuple(r for r in reasons if r),
         size=size, first_s=first_s,
     )  # fmt: skip
 
@@ -63,5 +65,6 @@ def solve_peak(problem: Problem, options: Options, deadline: Deadline) -> Outcom
     if solved.values is not None:
         found = replacement.solve(Timeline.of(problem, order(programme, solved.values)), DEFAULT_BACKEND, deadline)
         best, _ = better_of(best, found, backend)
-        why.append(f"smallest peak {programme.model.objective(solved.values) * indices.unit:,} B")
+        which = "smallest peak" if solved.status == "optimal" else "peak"
+        why.append(f"{which} {programme.model.objective(solved.values) * indices.unit:,} B")
     return Outcome(best, 0, "trivial", tuple(r for r in why if r), size=size, first_s=first_s)

@@ -1,0 +1,190 @@
+"""One solver's word is no proof: false bounds, false infeasibility and false packings are caught, and named."""
+
+import itertools
+import random
+
+import pytest
+
+from cosma.compile import Settings, prepare
+from cosma.hardware import Hardware
+from cosma.problem import Problem
+from cosma.solvers import backends, cp_sat, milp_ortools, packing, replacement
+from cosma.solvers.backends import BUNDLED
+from cosma.solvers.dual_bound import dual_bound, exact_bound
+from cosma.solvers.milp import Model, Solved
+from cosma.solvers.second_opinion import EXACT
+from cosma.solvers.timeline import Timeline
+from tests import oracle
+from tests.conftest import ROOT
+from tests.test_programmes import run, switches
+from tests.test_search import FOREVER, tight
+
+# What claims proofs: search, both programmes by each solver that comes along, divide and conquer by each of the exact.
+PROVERS = (
+    "auto", *(f"{programme}:{backend}" for programme in ("joint", "paper") for backend in BUNDLED),
+    "divide:search", "divide:joint", "divide:paper", "compact",
+)  # fmt: skip
+
+
+def false_bound() -> Problem:
+    """On this one CP-SAT 9.12 to 9.15 loses the optimum of 5 in its presolve and claims 12."""
+    return prepare(
+        ROOT / "tests" / "cases" / "cpsat_false_bound.onnx", Hardware("h", 25), Settings(None, "none", False)
+    ).problem
+
+
+def knapsack() -> Model:
+    """Maximise 3 a + 4 b + 5 c with a + 2 b + 3 c <= 3 as a minimisation: -7, with a and b; relaxed -7 too."""
+    model = Model("knapsack", FOREVER)
+    x = [model.binary(name, -worth) for name, worth in (("a", 3), ("b", 4), ("c", 5))]
+    model.at_most("room", zip(x, (1, 2, 3), strict=True), 3)
+    return model
+
+
+def odd() -> Model:
+    """x + y + z >= 2 in pairs: each pair has one. Least 2, relaxed 1.5, so that rounding up makes 2."""
+    model = Model("odd", FOREVER)
+    x = [model.binary(name, 1) for name in "xyz"]
+    for pair in itertools.combinations(x, 2):
+        model.at_least("pair", ((c, 1) for c in pair), 1)
+    return model
+
+
+def weak() -> Model:
+    """2 x + 2 y = 3 z, z >= 1: least x + y is 3 with z = 2; relaxed 1.5, which rounds up to 2 only."""
+    model = Model("weak", FOREVER)
+    x, y, z = (model.integer(name, 0, 9, cost) for name, cost in (("x", 1), ("y", 1), ("z", 0)))
+    model.equal("even", [(x, 2), (y, 2), (z, -3)], 0)
+    model.at_least("some", [(z, 1)], 1)
+    return model
+
+
+MODELS = {"knapsack": (knapsack, -7, -7), "odd": (odd, 2, 2), "weak": (weak, 3, 2)}
+
+
+@pytest.mark.parametrize("solver", ["paper", "joint", "paper:highs", "paper:cbc", "auto"])
+def test_the_false_bound(solver: str) -> None:
+    problem = false_bound()
+    assert oracle.least_traffic(problem) == 5
+    outcome = run(problem, solver)
+    assert outcome.best is not None
+    assert (outcome.best.cost_bytes, outcome.bound_bytes) == (5, 5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_dual_bounds(name: str) -> None:
+    make, best, bound = MODELS[name]
+    assert dual_bound(make(), FOREVER) == bound <= best
+    assert dual_bound(make(), FOREVER.after(-1)) is None
+
+
+def test_any_prices_give_a_bound() -> None:
+    """The floating-point solver cannot do harm: whatever its prices are, the bound is no larger than the optimum."""
+    rng = random.Random(0)
+    for make, best, _ in MODELS.values():
+        model = make()
+        for _ in range(500):
+            prices = [rng.randint(-(1 << 32), 1 << 32) for _ in model.rules]
+            assert exact_bound(model, prices) <= best
+
+
+@pytest.mark.parametrize("backend", BUNDLED)
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_bound_rests_on(name: str, backend: str) -> None:
+    make, best, bound = MODELS[name]
+    solved = backends.solve(make(), backend, FOREVER)
+    assert (solved.status, solved.bound) == ("optimal", best)
+    assert solved.rests_on == f"{backend}, confirmed by {EXACT if bound == best else 'cp-sat without presolve'}"
+
+
+def lying(monkeypatch: pytest.MonkeyPatch, claim: Solved) -> None:
+    monkeypatch.setattr(milp_ortools, "_cp_sat", lambda *_: claim)
+
+
+@pytest.mark.parametrize("hinted", [False, True])
+def test_a_bound_above_the_optimum(monkeypatch, hinted: bool) -> None:
+    model = weak()
+    worse = (4, 2, 4)  # 2 x 4 + 2 x 2 = 3 x 4
+    lying(monkeypatch, Solved("optimal", worse, 6))
+    if hinted:
+        model.hint = {0: 3, 1: 0, 2: 2}
+    solved = backends.solve(model, "cp-sat", FOREVER)
+    assert (solved.status, solved.bound) == ("feasible", None if hinted else 2)
+    assert model.objective(solved.values) < 6  # the solution that contradicts it is taken
+    assert solved.why.startswith("cp-sat claims a bound of 6, but a solution of ")
+
+
+def test_a_bound_that_a_known_plan_contradicts(monkeypatch) -> None:
+    model = weak()
+    model.known = 3
+    lying(monkeypatch, Solved("optimal", (4, 2, 4), 6))
+    assert "cp-sat claims a bound of 6, but a solution of 3 is at hand" in backends.solve(model, "cp-sat", FOREVER).why
+
+
+def test_infeasibility_that_is_none(monkeypatch) -> None:
+    lying(monkeypatch, Solved("infeasible"))
+    solved = backends.solve(weak(), "cp-sat", FOREVER)
+    assert (solved.status, solved.values is not None) == ("feasible", True)
+    assert solved.why.startswith("cp-sat claims that there is no solution, but ")
+
+
+def test_infeasibility_that_holds() -> None:
+    model = weak()
+    model.at_most("none", [(2, 1)], 1)  # z = 1 makes 2 x + 2 y odd
+    solved = backends.solve(model, "cp-sat", FOREVER)
+    assert (solved.status, solved.rests_on) == ("infeasible", "cp-sat, confirmed by cp-sat without presolve")
+
+
+def test_a_bound_that_nothing_confirms(monkeypatch) -> None:
+    lying(monkeypatch, Solved("optimal", (3, 0, 2), 3))
+    monkeypatch.setattr(milp_ortools, "look_below", lambda *_: Solved("unknown"))
+    solved = backends.solve(weak(), "cp-sat", FOREVER)
+    assert (solved.status, solved.bound, solved.rests_on) == ("feasible", 2, EXACT)
+    assert "which nothing confirmed in time" in solved.why
+
+
+def test_a_false_packing_proof(monkeypatch) -> None:
+    """That residencies cannot be placed makes a cut, and so a bound: CP-SAT has to say so without presolve as well."""
+    from ortools.sat.python import cp_model
+
+    honest = cp_sat.solve
+
+    def lie(program, deadline, **options):
+        solver, status = honest(program, deadline, **options)
+        return solver, cp_model.INFEASIBLE if options.get("presolve", True) else status
+
+    monkeypatch.setattr(cp_sat, "solve", lie)
+    blocks = [packing.Block(0, 2, 4), packing.Block(1, 3, 4)]
+    assert not packing.proved_unplaceable(blocks, 8, 1, FOREVER)
+    assert packing.proved_unplaceable([*blocks, packing.Block(1, 2, 4)], 8, 1, FOREVER)
+
+
+def test_replacement_says_what_it_rests_on() -> None:
+    problem = false_bound()
+    placed = replacement.solve(Timeline.of(problem, range(6)), "cp-sat", FOREVER)
+    assert placed.cost_bytes == placed.bound_bytes == oracle.least_traffic(problem, range(6)) > 0
+    assert placed.rests_on.startswith("cp-sat, confirmed by ")
+
+
+def proofs_hold(seed: int, operators: int) -> None:
+    """No solver proves more than brute force finds, and none finds less."""
+    problem = tight(seed, operators)
+    best = oracle.least_traffic(problem)
+    assert best is not None
+    for solver in PROVERS:
+        outcome = run(problem, solver, switches(seed) if solver.startswith("paper") else frozenset())
+        assert outcome.best is not None
+        assert outcome.bound_bytes <= best <= outcome.best.cost_bytes, (seed, solver, outcome.why)
+
+
+@pytest.mark.parametrize("start", range(0, 12, 3))
+def test_proofs_hold(start: int) -> None:
+    for seed in range(start, start + 3):
+        proofs_hold(seed, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(100_000, 120_000, 500))
+def test_proofs_hold_on_20_000_graphs(start: int) -> None:
+    for seed in range(start, start + 500):
+        proofs_hold(seed, 7)
