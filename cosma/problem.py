@@ -83,7 +83,7 @@ class Problem:
 
     @property
     def working_set_bytes(self) -> int:
-        """M_R: below it nothing is feasible (problem.md, budgets)."""
+        """M_R: below it nothing is feasible (docs/problem.md#budgets)."""
         return max(self.working_sets)
 
     def shortage(self) -> Shortage | None:

@@ -1,6 +1,6 @@
 """Replays a plan against a problem and recomputes everything that it claims. Imports no solver.
 
-The replay is a machine with a scratchpad, a host memory and the rules of problem.md. It trusts the
+The replay is a machine with a scratchpad, a host memory and the rules of docs/problem.md#constraints. It trusts the
 problem for sizes and modes, and nothing in the plan: residencies are rebuilt from the moves and
 only then compared with the plan's own table.
 """

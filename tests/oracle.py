@@ -1,4 +1,4 @@
-"""Brute force from the definitions of problem.md, for problems of a handful of operators.
+"""Brute force from the definitions of docs/problem.md, for problems of a handful of operators.
 
 Nothing here shares a line of reasoning with the solvers: it walks over every state (operators
 executed, tensors resident, tensors with a host copy, home tensors loaded before) by Dijkstra.

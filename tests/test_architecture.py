@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import cosma
+from tests.conftest import ROOT
 
 PACKAGE = Path(cosma.__file__).parent
 
@@ -176,3 +177,17 @@ def test_version_is_the_changelogs() -> None:
     changelog = (PACKAGE.parent / "CHANGELOG.md").read_text()
     assert re.search(rf"^## {re.escape(cosma.__version__)}\b", changelog, re.MULTILINE)
     assert f"version: {cosma.__version__}" in (PACKAGE.parent / "CITATION.cff").read_text()
+
+
+def test_docstrings_cite_headings_that_exist() -> None:
+    """docs/problem.md#dominance in a docstring is a heading of that file, as GitHub and GitLab make anchors of them."""
+    cited: list[str] = []
+    for path in [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "tests").glob("*.py"))]:
+        cited += re.findall(r"docs/(\w+\.md#[\w-]+)", path.read_text())
+    anchors = {
+        f"{page.name}#{re.sub(r'[^a-z0-9 -]', '', heading.lower()).replace(' ', '-')}"
+        for page in (ROOT / "docs").glob("*.md")
+        for heading in re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    }
+    assert len(cited) > 10
+    assert set(cited) <= anchors

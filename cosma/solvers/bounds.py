@@ -1,6 +1,6 @@
 """Lower bounds that hold for every schedule, and potentials: bounds on what a state still has to pay.
 
-The forced-residency bound (problem.md, facts (i) and (j)). While operator v runs, a tensor that an
+The forced-residency bound (docs/problem.md#forced-residency). While operator v runs, a tensor that an
 ancestor of v has used and a descendant of v will use is pending, whatever the order. If those and
 the operands of v exceed the capacity by e bytes, e bytes of them are out at v, and the next reader
 of each has to load it. As a linear programme, with z[t,v] how much of t is out at v, x[t,r] a load
@@ -164,7 +164,8 @@ class Potentials:
 
     By weak duality the rows of operators not yet run cost at least their worth w, whoever pays. What has
     been paid already serves some of them: for an evicted tensor the part of its load and store prices
-    that lies in those rows, for a resident one with a host copy the part of its store price (fact (j)).
+    that lies in those rows, for a resident one with a host copy the part of its store price
+    (docs/problem.md#potentials).
     """
 
     def __init__(self, space: Space) -> None:

@@ -8,7 +8,7 @@ One binary a gap that some step is short of room for: keep the tensor (1) or evi
                 for each cut K (gaps that cannot be placed together)   sum keep over K <= |K| - 1
 
 The COSMA paper's time-indexed formulation needs a binary for each tensor and timestep; see
-problem.md, fact (a).
+docs/problem.md#keep-or-evict.
 """
 
 from collections.abc import Iterable

@@ -16,8 +16,8 @@ has ancestors and as many before the end as it has descendants.
 The third row says: if t is in use before v, r is its next reader after v (no other q lies between) and
 nothing is loaded for r, then t stays. K is one more than the q that may lie between r and v. Where the
 graph settles all of this, live is 1 - load[t, r] and needs no variable; those rows alone are the
-forced-residency bound (problem.md, fact (i)). The last rows are facts about sub-DAGs, found by search
-(fact (k)); they raise the relaxation where the order is free.
+forced-residency bound (docs/problem.md#forced-residency). The last rows are facts about sub-DAGs, found by search
+(docs/problem.md#sub-graphs); they raise the relaxation where the order is free.
 
 Addresses are left out; a solution that cannot be placed is cut off by the tensors and the order of the
 steps at which that fails.

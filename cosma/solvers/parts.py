@@ -1,7 +1,7 @@
 """Independent parts: where every path passes through one tensor, what comes before and after are separate.
 
-Problem.md, fact (g). Let c be an operator before which all earlier ones have to run and after which all
-later ones do, and let its output be the only tensor used on both sides. When c has run, that tensor is
+Cut tensors (docs/problem.md#cut-tensors). Let c be an operator before which all earlier ones have to run and after
+which all later ones do, and let its output be the only tensor used on both sides. When c has run, that tensor is
 resident and nothing else is pending, whatever happened before: the costs of both sides add up.
 """
 

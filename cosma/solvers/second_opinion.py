@@ -1,4 +1,4 @@
-"""What a solver's word is worth: nothing, until something independent of it says the same.
+"""What a solver's word is worth: nothing, until something independent says the same (docs/problem.md#second-opinion).
 
 A solution is checked in exact arithmetic (`Model.broken_rule`). A bound, or that there is no solution, cannot be
 checked that way, and solvers do err there (github.com/google/or-tools/issues/5293). So a claim counts only if

@@ -2,7 +2,7 @@
 
 A state is (executed operators, resident tensors, resident tensors with a host copy), as bit masks.
 Evictions are charged when they happen, a load and, without a host copy, a store; so the cost of a
-partial schedule is known and the future depends on the state alone (problem.md, fact (c)). A tensor
+partial schedule is known and the future depends on the state alone (docs/problem.md#charge-at-eviction). A tensor
 that still has readers and is not resident lies in host memory, its load already paid. Only tensors
 that still have readers are kept track of.
 
@@ -246,8 +246,8 @@ class Space:
     def evictions(self, state: State, v: int, budget: int, rules: Rules) -> Iterator[tuple[int, int, State]]:
         """(cost, evicted tensors, state without them) for the sets worth evicting before operator v.
 
-        Inclusion-minimal sets of tensors that v does not use, of cost below `budget` (problem.md, fact
-        (d)): evicting later or less never costs more. Raises TooManyEvictions.
+        Inclusion-minimal sets of tensors that v does not use, of cost below `budget`: evicting later or less never
+        costs more (docs/problem.md#evict-late-and-minimally). Raises TooManyEvictions.
         """
         deficit = self.shortage(state, v)
         if deficit <= 0:
@@ -312,7 +312,7 @@ class Space:
     def dominates(self, cost: int, a: tuple[int, int], other: int, b: tuple[int, int]) -> bool:
         """Whether a state (resident, hosted) reached at `cost` makes another with the same operators executed useless.
 
-        Dominance (problem.md, fact (e)). The first can imitate the second: it evicts what it alone
+        Dominance (docs/problem.md#dominance). The first can imitate the second: it evicts what it alone
         holds, now, and pays for the stores that the second has paid already; what the second alone
         holds it has paid to load.
         """

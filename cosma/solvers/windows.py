@@ -1,4 +1,4 @@
-"""Bounds from sub-DAGs: what a few operators cost in any schedule of the whole (problem.md, fact (k)).
+"""Bounds from sub-DAGs: what a few operators cost in any schedule of the whole (docs/problem.md#sub-graphs).
 
 Any schedule restricted to some operators is a schedule of them under the same capacity. What a tensor
 costs is counted in the part that writes it, and only loads for readers there; so the optima of disjoint
