@@ -75,8 +75,8 @@ class _Fuser:
         if len(first.outputs) != 1 or len(operator.outputs) != 1:
             return
         inputs = dict.fromkeys((*first.inputs, *(a for a in operator.inputs if a != source)))
-        members, macs = first.members + operator.members, first.macs + operator.macs
-        self._merge(p, v, replace(first, inputs=tuple(inputs), outputs=operator.outputs, members=members, macs=macs))
+        joined = _one_after_the_other(first, operator, first)
+        self._merge(p, v, replace(joined, inputs=tuple(inputs), outputs=operator.outputs))
 
     def _join_reader(self, v: int) -> None:
         operator = self._group(v)
@@ -86,8 +86,7 @@ class _Fuser:
         r = self._find(self.graph.readers[target][0])
         last = self._group(r)
         inputs = dict.fromkeys((*(a for a in last.inputs if a != target), *operator.inputs))
-        members, macs = operator.members + last.members, operator.macs + last.macs
-        self._merge(r, v, replace(last, inputs=tuple(inputs), members=members, macs=macs))
+        self._merge(r, v, replace(_one_after_the_other(operator, last, last), inputs=tuple(inputs)))
 
     def _merge(self, keep: int, gone: int, group: Operator) -> None:
         self.groups[keep], self.groups[gone] = group, None
@@ -112,3 +111,13 @@ class _Fuser:
     def _only_activation(self, operator: Operator) -> int | None:
         found = [a for a in operator.inputs if self.graph.tensors[a].kind != "weight"]
         return found[0] if len(found) == 1 else None
+
+
+def _one_after_the_other(first: Operator, then: Operator, kept: Operator) -> Operator:
+    """`kept`, one of the two, with the work of both."""
+    return replace(
+        kept,
+        members=first.members + then.members,
+        macs=first.macs + then.macs,
+        uncounted=first.uncounted + then.uncounted,
+    )

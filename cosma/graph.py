@@ -35,7 +35,8 @@ class Operator:
     """One step of a schedule. `inputs` and `outputs` are indices into `Graph.tensors`, no repeats.
 
     `members` names the nodes of the model that run as this one operator, in order; `macs` counts the
-    multiply-accumulates of convolutions and matrix products among them.
+    multiply-accumulates of convolutions and matrix products among them, but for those in `uncounted`, of which it
+    is not known how many they take.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Operator:
     outputs: tuple[int, ...]
     members: tuple[str, ...] = ()
     macs: int = 0
+    uncounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,13 @@ class Graph:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all convolutions and matrix products whose shapes are known."""
+        """Multiply-accumulates of all convolutions and matrix products, but for those in `uncounted`."""
         return sum(v.macs for v in self.operators)
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Names of the nodes that may multiply and accumulate, nobody knows how often."""
+        return tuple(name for v in self.operators for name in v.uncounted)
 
     @property
     def has_single_order(self) -> bool:

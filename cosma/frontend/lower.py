@@ -199,7 +199,7 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
                 inputs,
                 tuple(number(v, "output" if v in outputs else "activation") for v in written),
                 (_name(node),),
-                count_macs(node, sizer.shape),
+                *count_macs(node, sizer.shape),
             )
         )
     for view in nodes.root:
