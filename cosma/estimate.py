@@ -1,10 +1,12 @@
 """Bytes moved and multiply-accumulates -> estimates of time and energy. Bytes are facts; these are not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from cosma.graph import Graph
 from cosma.hardware import Hardware
 
+_SHOWN = 5  # names of operators in one line
 _STATUS = {"yes": "confirmed", "secondary": "second-hand", "no": "unconfirmed"}
 
 
@@ -32,18 +34,30 @@ class Estimates:
         return {f"estimate_{key}": value for key, value in asdict(self).items()}
 
 
-def estimate(hardware: Hardware, moved_bytes: int, macs: int) -> Estimates:
-    """Time and energy of moving `moved_bytes` (all traffic, compulsory included) and of `macs`.
+def estimate(hardware: Hardware, moved_bytes: int, macs: int | None) -> Estimates:
+    """Time and energy of moving `moved_bytes` (all traffic, compulsory included) and of `macs`, None if not known.
 
     Never guesses: what needs a figure that the spec lacks is None.
     """
     bandwidth, rate, energy = hardware.dram_bytes_per_s, hardware.macs_per_s, hardware.dram_pj_per_byte
     transfer = None if bandwidth is None else moved_bytes / bandwidth
-    compute = None if rate is None else macs / rate
+    compute = None if rate is None or macs is None else macs / rate
     joules = None if energy is None else moved_bytes * energy * 1e-12
     if transfer is None or compute is None:
         return Estimates(transfer, compute, None, None, joules)
     return Estimates(transfer, compute, max(transfer, compute), transfer + compute, joules)
+
+
+def known_macs(graph: Graph) -> int | None:
+    """Multiply-accumulates of what could be counted; None where something could not and all the rest has none."""
+    return None if graph.uncounted and not graph.macs else graph.macs
+
+
+def count_left_out(names: Sequence[str]) -> str:
+    """ "3 operators that are not counted (a, b, c)": what a count of multiply-accumulates leaves out."""
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    what = "operator that is" if len(names) == 1 else "operators that are"
+    return f"{len(names)} {what} not counted ({', '.join(names[:_SHOWN])}{rest})"
 
 
 def assumptions(hardware: Hardware) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Case:
         problem, source = self.prepared.problem, self.prepared.source
         cost, bound = found["non_compulsory_bytes"], found["bound_bytes"]
         moved = None if cost is None else problem.compulsory_bytes + cost
-        macs = problem.graph.macs
+        macs = None if problem.graph.uncounted else problem.graph.macs  # a part of them would pass for all
         row: Row = dict.fromkeys(COLUMNS)
         if moved is not None:
             row |= estimate(self.hardware, moved, macs).row()

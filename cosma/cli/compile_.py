@@ -28,6 +28,7 @@ from cosma.errors import INFEASIBLE_EXIT_CODE
 if TYPE_CHECKING:
     from cosma.compile import Prepared
     from cosma.execute.run import Execution
+    from cosma.graph import Graph
     from cosma.hardware import Hardware
     from cosma.solvers.base import Result
 
@@ -146,7 +147,7 @@ def _compile_json(
         "states": result.states,
         "model_size": None if result.size is None else asdict(result.size),
         "first_plan_s": None if result.first_s is None else round(result.first_s, 3),
-        "estimates": None if extra is None else _estimates_json(hardware, extra, problem.graph.macs),
+        "estimates": None if extra is None else _estimates_json(hardware, extra, problem.graph),
         "why": list(result.why),
         "shortage": None
         if result.shortage is None
@@ -157,11 +158,19 @@ def _compile_json(
     }
 
 
-def _estimates_json(hardware: "Hardware", moved_bytes: int, macs: int) -> dict[str, Any] | None:
-    from cosma.estimate import assumptions, estimate
+def _estimates_json(hardware: "Hardware", moved_bytes: int, graph: "Graph") -> dict[str, Any] | None:
+    from cosma.estimate import assumptions, count_left_out, estimate, known_macs
 
-    made = estimate(hardware, moved_bytes, macs)
-    return {**made.row(), "macs": macs, "assumptions": assumptions(hardware)} if made.known else None
+    made = estimate(hardware, moved_bytes, known_macs(graph))
+    if not made.known:
+        return None
+    left_out = [f"compute time: without {count_left_out(graph.uncounted)}"] if graph.uncounted else []
+    return {
+        **made.row(),
+        "macs": graph.macs,
+        "uncounted": graph.uncounted,
+        "assumptions": [*assumptions(hardware), *left_out],
+    }
 
 
 def _print_result(

@@ -122,14 +122,21 @@ def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
 def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
     """The product of all that was given. Raises InputError before anything runs."""
     from cosma.compile import state
+    from cosma.estimate import count_left_out
     from cosma.frontend.onnx_ import load
     from cosma.solvers.registry import find
     from cosma.whatif import Case
+
+    hardware = list(_hardware(flags["hws"], flags["sets"], bool(flags["pads"])))
+    rated = any(spec.macs_per_s is not None for spec, _ in hardware)
 
     @lru_cache(maxsize=1)
     def read(model: Path, dims: tuple[tuple[str, int], ...], dtype: "DType | None") -> "Imported":
         imported = load(model, dict(dims), dtype)
         warn(model.name, imported)
+        if rated and imported.graph.uncounted:
+            left_out = count_left_out(imported.graph.uncounted)
+            click.echo(f"cosma: warning: {model.name}: no estimate of compute because of {left_out}", err=True)
         return imported
 
     options = [options_of(**flags, solver=solver, jobs=1) for solver in flags["solvers"]]
@@ -137,7 +144,6 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
         find(each)
         if "auto" in flags["pads"] and each.name.startswith(("tflite", "best-fit")):
             raise InputError(f"--scratchpad auto needs traffic that falls with capacity; --solver {each.name} has none")
-    hardware = list(_hardware(flags["hws"], flags["sets"], bool(flags["pads"])))
     for model, dims, dtype in product(models, _dims(flags["dims"]), flags["dtypes"] or [None]):
         for fusion, weights, (spec, instead) in product(
             flags["fusions"] or [None], flags["weights"] or [None], hardware

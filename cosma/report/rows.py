@@ -206,7 +206,9 @@ def _staircases(rows: Sequence[Row]) -> list[str]:
 
 def _assumptions(rows: Sequence[Row]) -> str:
     """What the estimates of each machine rest on, with what was set in its spec."""
-    parts = ["<p>Bytes are facts. Times and energies are estimates; n/a: the spec lacks a figure.</p>"]
+    uncounted = any(row["macs"] is None for row in rows)
+    why = ", or operators of the model cannot be counted" if uncounted else ""
+    parts = [f"<p>Bytes are facts. Times and energies are estimates; n/a: the spec lacks a figure{why}.</p>"]
     machines = {machine for machine in _machines(rows) if machine[0] != "any"}
     edited = _edited(machines)
     for name, instead, spec in sorted(machines):

@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cosma.compile import Prepared
-from cosma.estimate import Estimates, estimate
+from cosma.estimate import Estimates, count_left_out, estimate, known_macs
 from cosma.execute.run import Execution
+from cosma.graph import Graph
 from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Problem, Shortage
 from cosma.solvers.base import Result, Size
@@ -58,7 +59,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("fragmentation", _describe_fragmentation(result)),
         ("peak use", f"{both(claims.peak_use_bytes)}, {used:.1f} % of the scratchpad"),
         ("verified", f"replayed {len(plan.order)} steps, {len(plan.moves)} moves: no violations"),
-        *_estimate_rows(estimate(hardware, total, problem.graph.macs), prepared.source.weights),
+        *_estimate_rows(estimate(hardware, total, known_macs(problem.graph)), prepared),
         ("wall time", f"{seconds:.2f} s"),
     ]
 
@@ -100,12 +101,15 @@ def _describe_budget(problem: Problem) -> str:
     return f"{both(problem.capacity_bytes)}; M_R {both(problem.working_set_bytes)}; peak in exported order {both(peak)}"
 
 
-def _estimate_rows(made: Estimates, weights: bool) -> list[tuple[str, str]]:
+def _estimate_rows(made: Estimates, prepared: Prepared) -> list[tuple[str, str]]:
     """One row, or none where the spec has no figures to estimate from."""
     if not made.known:
         return []
-    what = "transfers" if weights else "transfers (without parameters)"
+    what = "transfers" if prepared.source.weights else "transfers (without parameters)"
     times = f"{what} {format_si(made.transfer_s, 's')}, compute {format_si(made.compute_s, 's')}"
+    uncounted = prepared.problem.graph.uncounted
+    if uncounted:
+        times += f" without {count_left_out(uncounted)}"
     if made.serial_s is not None:
         low, high = (format_si(value, "s") for value in (made.overlapped_s, made.serial_s))
         times += f", together {low} (overlapped) to {high} (serial)"
@@ -196,7 +200,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("peak", f"{both(problem.peak_bytes(range(len(graph.operators))))} in the exported order, nothing evicted"),
             ("compulsory", both(problem.compulsory_bytes)),
             ("padding", f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.alignment_bytes} B"),
-            ("MACs", f"{graph.macs:,} multiply-accumulates in convolutions and matrix products"),
+            ("MACs", _describe_macs(graph)),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
             *(("note", line) for line in imported.notes),
             ("fused", f"{sum(len(v.members) for v in fused)} operators into {len(fused)}"),
@@ -218,6 +222,11 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
         for what, nodes in (("folded", imported.folded), ("view", imported.views), ("unused", imported.dead)):
             for name, op_type in nodes:
                 console.print(f"{what} {op_type} {name}", markup=False, highlight=False)
+
+
+def _describe_macs(graph: Graph) -> str:
+    without = f", without {count_left_out(graph.uncounted)}" if graph.uncounted else ""
+    return f"{graph.macs:,} multiply-accumulates in convolutions and matrix products{without}"
 
 
 def largest_working_sets(problem: Problem) -> list[tuple[str, str, list[tuple[str, int]], int]]:
@@ -265,6 +274,7 @@ def inspection(prepared: Prepared) -> dict[str, object]:
         "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
         "compulsory_bytes": problem.compulsory_bytes,
         "macs": problem.graph.macs,
+        "uncounted": list(problem.graph.uncounted),
         "largest_working_sets": [
             {"operator": name, "type": op_type, "operands": dict(operands), "bytes": size}
             for name, op_type, operands, size in largest_working_sets(problem)
