@@ -1,7 +1,7 @@
 """Branches of If and bodies of Loop and Scan: constants move out of them, so that they are weights like all others."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from cosma.errors import InputError
@@ -9,20 +9,20 @@ from cosma.frontend.operators import STANDARD, is_steering
 from cosma.frontend.structure import element_count, replace_all, subgraphs
 
 
-def check_bodies(graph: Any, outer: frozenset[str] = frozenset()) -> None:
+def check_bodies(graph: Any, outer: Set[str] = frozenset()) -> None:
     """Refuse bodies that return what they do not make, or read what no scope around them has.
 
     Raises InputError, as the checker of ONNX and ONNX Runtime refuse such models.
     """
-    known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    known = {*outer, *(v.name for v in (*graph.input, *graph.initializer))}
     known |= {t.values.name for t in graph.sparse_initializer}
     for node in graph.node:
         for sub in subgraphs(node):
             _check_body(node, sub, known)
-        known |= set(node.output)
+        known.update(node.output)
 
 
-def _check_body(node: Any, sub: Any, outer: frozenset[str]) -> None:
+def _check_body(node: Any, sub: Any, outer: Set[str]) -> None:
     own = (
         {v.name for v in sub.input}
         | {t.name for t in sub.initializer}

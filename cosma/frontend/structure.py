@@ -28,10 +28,11 @@ def check_graph(graph: Any) -> None:
     given |= {t.values.name for t in graph.sparse_initializer}
     for name in given & set(writer):
         raise InputError(f"tensor {name!r} is an input or a weight and is also written by an operator")
+    made = given | writer.keys()
     needs: list[list[int]] = []
     for i, node in enumerate(graph.node):
         reads = set(read_names(node))
-        for name in sorted(reads - given - set(writer)):
+        for name in sorted(reads - made):
             raise InputError(f"operator {_label(node, i)} reads {name!r}, which nothing produces")
         needs.append(sorted(writer[name] for name in reads if name in writer))
     for value in graph.output:
