@@ -50,6 +50,31 @@ def test_shapes_are_those_of_a_run(tmp_path: Path, op: str) -> None:
     assert execution.difference is None
 
 
+@pytest.mark.parametrize(("direction", "both"), [("forward", 1), ("bidirectional", 2)])
+def test_a_dynamically_quantised_lstm_has_three_results(tmp_path: Path, direction: str, both: int) -> None:
+    """Sequence 3, batch 2, 5 features, 4 hidden: y [3, d, 2, 4], its last row and the cell's state [d, 2, 4] each."""
+    lstm = node("DynamicQuantizeLSTM", "x w r b  h0 c0  sw zw sr zr", "", "lstm", domain="com.microsoft",
+                hidden_size=4, direction=direction)  # fmt: skip
+    lstm.input[:] = ["x", "w", "r", "", "", "", "", "", "sw", "zw", "sr", "zr"]
+    lstm.output[:] = ["y", "h", "c"]
+    constants = [
+        weight("w", np.ones((both, 5, 16), np.int8)), weight("r", np.ones((both, 4, 16), np.int8)),
+        *(weight(f"s{name}", np.full(both, 0.1, np.float32)) for name in "wr"),
+        *(weight(f"z{name}", np.zeros(both, np.int8)) for name in "wr"),
+    ]  # fmt: skip
+    outputs = [value("y", None), value("h", None), value("c", None)]
+    proto = model(
+        [lstm], [value("x", (3, 2, 5))], outputs, constants, imports=[helper.make_opsetid("com.microsoft", 1)]
+    )
+    path = save(tmp_path, proto)
+    plan, prepared = compiled(path, fusion="none")
+    shapes = {t.name: t.shape for t in prepared.problem.graph.tensors if t.kind == "output"}
+    assert shapes == {"y": (3, both, 2, 4), "h": (both, 2, 4), "c": (both, 2, 4)}
+    execution = run(plan, prepared, path)
+    assert execution.outputs == (("y", both * 96), ("h", both * 32), ("c", both * 32))
+    assert execution.difference is None
+
+
 def test_what_is_not_sure_is_left_open(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'q' of operator 'q' \(com.microsoft.QLinearAveragePool\) has no shape"):
         compiled(quantised(tmp_path, "QLinearAveragePool", channels_last=1))

@@ -14,12 +14,13 @@ _ALIKE = {
     "QLinearSoftmax": ("Identity", slice(1)),
     "QLinearAveragePool": ("AveragePool", slice(1)),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
+    "DynamicQuantizeLSTM": ("LSTM", slice(8)),  # its scales and zero points come last
 }
 
 
 def add_shapes(proto: onnx.ModelProto) -> None:
-    """Note the types and shapes of these operators' results in the model's value_info, as far as they can be known."""
-    names = {node.output[0] for node in proto.graph.node if _has_known_shape(node)}
+    """Note the types and shapes of these operators' results in the model, as far as they can be known."""
+    names = {name for node in proto.graph.node if _has_known_shape(node) for name in node.output if name}
     if not names:
         return
     model = onnx.ModelProto()
@@ -28,10 +29,13 @@ def add_shapes(proto: onnx.ModelProto) -> None:
         node.op_type, inputs = _ALIKE[node.op_type][0], node.input[_ALIKE[node.op_type][1]]
         node.domain = ""
         node.input[:] = inputs
-    known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     kept = [value for value in proto.graph.value_info if value.name not in names]
     del proto.graph.value_info[:]
-    proto.graph.value_info.extend([*kept, *(value for value in known if value.name in names)])
+    proto.graph.value_info.extend([*kept, *(value for value in known.value_info if value.name in names)])
+    for value, found in zip(proto.graph.output, known.output, strict=True):
+        if value.name in names:
+            value.CopyFrom(found)
 
 
 def _has_known_shape(node: onnx.NodeProto) -> bool:
