@@ -72,5 +72,6 @@ def execution_json(execution: "Execution") -> dict[str, Any]:
         "difference": None if difference is None else asdict(difference),
         "outputs": dict(execution.outputs),
         "stripped_weights": execution.stripped,
+        "absent_files": list(execution.absent),
         "seconds": round(execution.seconds, 3),
     }

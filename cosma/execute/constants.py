@@ -30,22 +30,31 @@ _RELAYS = frozenset(["Reshape", "Unsqueeze", "Squeeze", "Transpose", "Identity",
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """values: what the file holds or stands in for it, by name. stripped: names whose data were made up."""
+    """values: what the file holds or stands in for it, by name. stripped: names whose data were made up.
+
+    absent: the files that should have held some of those, as the model calls them.
+    """
 
     values: dict[str, Value]
     stripped: tuple[str, ...]
+    absent: tuple[str, ...]
 
 
 def read_constants(program: Program, seed: int) -> Constants:
     """Every constant tensor of `program.whole`; those without data are drawn at random, in a range that suits use.
 
     The draw of a weight depends on the seed and on its place in the file alone. Raises InputError for
-    string constants, data of another size than their shape, and branches and loops without their data.
+    string constants, data of another size than their shape, branches and loops without their data, and for a file
+    of weights that is there but may not or cannot be read.
     """
+    for unread in program.unread.values():
+        if not unread.is_absent:
+            raise InputError(str(unread))
     graph = program.whole.graph
     for tensor in (t for node in graph.node for sub in subgraphs(node) for t in tensors(sub)):
         if not has_data(tensor):
-            raise InputError(f"weight {tensor.name!r} in a branch or a loop has no data; put its file beside the model")
+            why = program.unread.get(tensor.name, f"weight {tensor.name!r} has no data")
+            raise InputError(f"constants in a branch or a loop cannot be made up: {why}")
     uses = _uses(graph)
     values: dict[str, Value] = {}
     stripped = []
@@ -58,7 +67,8 @@ def read_constants(program: Program, seed: int) -> Constants:
             stripped.append(name)
             random = np.random.default_rng([seed, place])
             values[name] = _draw(random, tensor.data_type, tuple(tensor.dims), uses.get(name, ("", 0, 0)))
-    return Constants(values, tuple(stripped))
+    absent = {program.unread[name].location for name in stripped if name in program.unread}
+    return Constants(values, tuple(stripped), tuple(sorted(absent)))
 
 
 def _value(name: str, tensor: TensorProto) -> Value:

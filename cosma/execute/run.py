@@ -30,7 +30,8 @@ class Execution:
     Every operator has written what it writes in host memory, bit for bit. outputs: the outputs of the
     model and their bytes. difference: None if all equal a run of the whole model bit for bit; otherwise
     the first operator whose kernel gives other bits there than on its own, or that writes an output which
-    differs. stripped: weights that were made up. seconds: wall time of the plan's steps alone.
+    differs. stripped: weights that were made up, some for want of the files `absent`.
+    seconds: wall time of the plan's steps alone.
     """
 
     steps: int
@@ -42,6 +43,7 @@ class Execution:
     outputs: tuple[tuple[str, int], ...]
     difference: Difference | None
     stripped: int
+    absent: tuple[str, ...]
     events: tuple[Event, ...]
     seconds: float
 
@@ -138,6 +140,7 @@ def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
         outputs=tuple((name, executed.outputs[a].size) for name, a in network.returned(problem).items()),
         difference=difference,
         stripped=len(network.constants.stripped),
+        absent=network.constants.absent,
         events=executed.events,
         seconds=seconds,
     )

@@ -5,17 +5,15 @@ then ONNX Script folds the shape and padding arithmetic and ONNX infers the shap
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
-import onnx.external_data_helper
 import onnx_ir as ir
 
 from cosma.errors import CosmaError, InputError
-from cosma.frontend import structure
+from cosma.frontend import external, structure
 from cosma.frontend.bodies import check_bodies, hoist_constants
 from cosma.frontend.dimensions import Dimensions
 from cosma.frontend.functions import inline
@@ -52,25 +50,28 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType |
     path = Path(path)
     with naming(path):
         proto, dead = tidy(parse(path))
+        unread = external.attach(proto, path, structure.SMALL_ELEMENTS)
         nodes = {node.name: label(node.domain, node.op_type) for node in proto.graph.node}
-        model, weights, notes = understand(proto, dims or {}, lambda tensor: read_data(tensor, path.parent))
+        model, weights, notes = understand(proto, dims or {}, unread)
         graph, views, folded = lower(path.stem, model, nodes, weights, dtype)
         return Imported(graph, folded, views, dead, notes)
 
 
 def understand(
-    proto: onnx.ModelProto, dims: Mapping[str, int], read: Callable[[Any], bool]
+    proto: onnx.ModelProto, dims: Mapping[str, int], unread: Mapping[str, external.Unread]
 ) -> tuple[ir.Model, set[str], tuple[str, ...]]:
     """A tidy model with its shapes known as far as can be, the names of its weights, and notes on what it declares.
 
-    read: fetches the data of a TensorProto, as `structure.detach_weights` wants it. `proto` is changed.
+    unread: tensors of which the file's data are not known. `proto` is changed. Raises InputError.
     """
     given = Dimensions(dims)
     given.apply(proto.graph)
     given.refuse_unused()
-    weights = structure.detach_weights(proto.graph, read)
+    weights = structure.detach_weights(proto.graph)
     proto.ir_version = max(4, proto.ir_version)  # before 4, every initializer had to be an input as well
+    external.refuse_in_bodies(proto.graph, unread)
     model, notes = infer(proto, given)
+    external.refuse_needed(proto.graph, model, unread)
     return model, weights, notes
 
 
@@ -125,15 +126,3 @@ def _refuse_sequences(graph: onnx.GraphProto) -> None:
         if kind not in (None, "tensor_type"):
             what = kind.removesuffix("_type")
             raise InputError(f"{value.name!r} is of type {what}, not a tensor; only tensors can be planned")
-
-
-def read_data(tensor: onnx.TensorProto, folder: Path) -> bool:
-    """Fetch a tensor's data into it if they lie in another file; whether they are at hand now."""
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        try:
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-        except Exception:  # no such file, too short, outside the folder: then its shape has to do
-            return False
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
-    return structure.has_data(tensor)

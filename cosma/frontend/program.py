@@ -8,23 +8,25 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from cosma.frontend import structure
+from cosma.frontend import external
 from cosma.frontend.dimensions import Dimensions
 from cosma.frontend.lower import is_random, sort_nodes
-from cosma.frontend.onnx_ import naming, parse, read_data, tidy, understand
+from cosma.frontend.onnx_ import naming, parse, tidy, understand
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """What it takes to run a model.
 
-    whole: the file's own graph: functions inlined, dimensions set, sorted; weights as they are there,
-    data in other files read where they could be. folded: the graph that plans are made of, its weights
-    turned into inputs without data; its node and value names are those of the plan. constants: names
-    of the values of `folded` that depend on constants alone. random: of those that differ in every run.
+    whole: the file's own graph: functions inlined, dimensions set, sorted; weights as they are there, data
+    in other files read. unread: those that were not, by tensor name. folded: the graph that plans are made
+    of, its weights turned into inputs without data; its node and value names are those of the plan.
+    constants: names of the values of `folded` that depend on constants alone. random: of those that differ
+    in every run.
     """
 
     whole: onnx.ModelProto
+    unread: Mapping[str, external.Unread]
     folded: onnx.ModelProto
     constants: frozenset[str]
     random: frozenset[str]
@@ -34,13 +36,12 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
     """Read a model for running, as `frontend.onnx_.load` reads it for planning. Raises InputError."""
     with naming(path):
         whole, _ = tidy(parse(path))
-        for tensor in structure.tensors(whole.graph):
-            read_data(tensor, path.parent)
+        unread = external.attach(whole, path)
         _densify(whole.graph)
         detached = onnx.ModelProto()
         detached.CopyFrom(whole)
         Dimensions(dims).apply(whole.graph)
-        model, weights, _ = understand(detached, dims, structure.has_data)
+        model, weights, _ = understand(detached, dims, unread)
         constants = sort_nodes(model.graph, weights).constant
         shapes = _known_shapes(model.graph, constants)
         folded = ir.serde.serialize_model(model)
@@ -49,7 +50,7 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
         folded.graph.node.extend(kept)
         folded.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in shapes.items())
         random = {v for node in model.graph if is_random(node) for v in node.outputs}
-        return Program(whole, folded, _names(constants), _names(random))
+        return Program(whole, unread, folded, _names(constants), _names(random))
 
 
 def _densify(graph: onnx.GraphProto) -> None:

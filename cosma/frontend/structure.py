@@ -5,7 +5,7 @@ here each gets one clear line, so that everything later can rely on a sorted gra
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from cosma.errors import InputError
@@ -147,12 +147,12 @@ def remove_dead(graph: Any) -> tuple[tuple[str, str], ...]:
     return tuple(dead[::-1])
 
 
-def detach_weights(graph: Any, read: Callable[[Any], bool]) -> set[str]:
+def detach_weights(graph: Any) -> set[str]:
     """Turn weights into placeholder inputs without data; return the names of all constants.
 
     Constants that may hold a shape (up to SMALL_ELEMENTS elements, data at hand) keep their values.
-    `read(tensor)` fetches external data into a TensorProto and says whether it could. A weight that
-    is also listed as a graph input (IR version 3) loses that listing. Raises InputError where the two differ.
+    A weight that is also listed as a graph input (IR version 3) loses that listing. Raises InputError where the two
+    differ.
     """
     _refuse_other_listing(graph)
     names = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
@@ -160,7 +160,7 @@ def detach_weights(graph: Any, read: Callable[[Any], bool]) -> set[str]:
     kept: list[Any] = []
     detached: list[Any] = []
     for tensor in graph.initializer:
-        (kept if _is_shape_like(tensor) and read(tensor) else detached).append(tensor)
+        (kept if _is_shape_like(tensor) and has_data(tensor) else detached).append(tensor)
     stubs = [_placeholder(graph, t.name, t.data_type, t.dims) for t in detached]
     stubs += [_placeholder(graph, t.values.name, t.values.data_type, t.dims) for t in graph.sparse_initializer]
     nodes = []
@@ -168,7 +168,7 @@ def detach_weights(graph: Any, read: Callable[[Any], bool]) -> set[str]:
         tensor, sparse = _constant_value(node)
         if sparse is not None:
             stubs.append(_placeholder(graph, node.output[0], sparse.values.data_type, sparse.dims))
-        elif tensor is None or (_is_shape_like(tensor) and read(tensor)):
+        elif tensor is None or (_is_shape_like(tensor) and has_data(tensor)):
             nodes.append(node)
         else:
             stubs.append(_placeholder(graph, node.output[0], tensor.data_type, tensor.dims))

@@ -82,7 +82,9 @@ def execution_rows(execution: Execution) -> list[tuple[str, str]]:
         where = f"{found.operator!r} ({found.op_type}) by up to {found.ulps:,} ULPs in {found.tensor!r}"
         rows.append(("whole model", f"differs: its kernels give other bits in one run, first in {where}"))
     if execution.stripped:
-        rows.append(("weights", f"{execution.stripped} without data, drawn at random"))
+        files = ", ".join(repr(name) for name in execution.absent)
+        why = f": {files} not there" if files else ""
+        rows.append(("weights", f"{execution.stripped} without data, drawn at random{why}"))
     return [*rows, ("run time", f"{execution.seconds:.2f} s")]
 
 
