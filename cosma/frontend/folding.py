@@ -1,5 +1,6 @@
 """Folding of shape and padding arithmetic."""
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -26,7 +27,17 @@ def folded(proto: onnx.ModelProto, with_shapes: bool) -> ir.Model:
         )
     except Exception:  # an operator that it evaluates wrongly must not cost us the model
         return ir.serde.deserialize_model(proto)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        _write_as_tensor(node)
     return model
+
+
+def _write_as_tensor(node: ir.Node) -> None:
+    """Have a Constant hold a tensor: before opset 12 it could hold nothing else, whatever the library makes."""
+    if node.op_type == "Constant" and node.domain == "":
+        for key, dtype in (("value_int", np.int64), ("value_float", np.float32)):
+            for attribute in [node.attributes.pop(name) for name in (key, f"{key}s") if name in node.attributes]:
+                node.attributes["value"] = ir.AttrTensor("value", ir.tensor(np.array(attribute.value, dtype)))
 
 
 def _should_fold(node: ir.Node) -> bool:

@@ -18,7 +18,7 @@ from cosma.frontend.bodies import check_bodies, hoist_constants
 from cosma.frontend.dimensions import Dimensions
 from cosma.frontend.functions import inline
 from cosma.frontend.lower import DType, lower
-from cosma.frontend.operators import STANDARD, label
+from cosma.frontend.operators import STANDARD, check_nodes, label
 from cosma.frontend.shapes import infer
 from cosma.graph import Graph
 
@@ -111,12 +111,14 @@ def tidy(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
     proto = inline(proto)
     for opset in proto.opset_import:
         opset.domain = "" if opset.domain in STANDARD else opset.domain
+    versions = {opset.domain: opset.version for opset in proto.opset_import}
+    check_nodes(proto.graph.node, versions)
     _refuse_sequences(proto.graph)
     structure.check_graph(proto.graph)
     structure.name_nodes(proto.graph)
     check_bodies(proto.graph)
     dead = structure.remove_dead(proto.graph)
-    hoist_constants(proto.graph, {opset.domain: opset.version for opset in proto.opset_import})
+    hoist_constants(proto.graph, versions)
     return proto, dead
 
 

@@ -1,6 +1,11 @@
-"""What is known of ONNX operators by (domain, type): their labels, and which operands only steer them."""
+"""What is known of ONNX operators by (domain, type): labels, what nodes must be like, which operands only steer."""
+
+from collections.abc import Iterable, Mapping
 
 import onnx
+
+from cosma.errors import InputError
+from cosma.frontend.structure import subgraphs
 
 STANDARD = frozenset(["", "ai.onnx"])  # two names of one domain
 # Operands that are no data whatever their element type, as the schemas call them; other such operands are integers.
@@ -11,6 +16,43 @@ _INTEGERS = frozenset(["tensor(int32)", "tensor(int64)"])
 def label(domain: str, op_type: str) -> str:
     """The operator type with its domain, which the standard one leaves out: "Relu", "acme.Tanh"."""
     return op_type if domain in STANDARD else f"{domain}.{op_type}"
+
+
+def check_nodes(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int]) -> None:
+    """Refuse nodes, those of bodies too, that their schemas do not allow: attributes too many, operands too few.
+
+    versions: opset versions by domain. What ONNX does not define is not checked. Raises InputError where the checker of
+    ONNX, which ONNX Runtime calls as well, does.
+    """
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = onnx.IR_VERSION
+    context.opset_imports = dict(versions) | {domain: versions[""] for domain in STANDARD if "" in versions}
+    for node in nodes:
+        for graph in subgraphs(node):
+            check_nodes(graph.node, versions)
+        domain = "" if node.domain in STANDARD else node.domain
+        if domain in versions and has_schema(domain, node.op_type, versions[domain]):
+            try:
+                onnx.checker.check_node(_outline(node), context)
+            except onnx.checker.ValidationError as error:
+                raise InputError(
+                    f"operator {node.name or next(iter(node.output), '')!r} ({label(domain, node.op_type)}) is not "
+                    f"written as opset {versions[domain]} has it: {str(error).splitlines()[0][:200]}; export it again"
+                ) from None
+
+
+def _outline(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A node with nothing in place of its tensors and bodies: their data may lie in files, which checkers look for."""
+    copy = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=node.input, output=node.output)
+    for attribute in node.attribute:
+        short = copy.attribute.add(name=attribute.name, type=attribute.type)
+        if attribute.type == attribute.TENSOR:
+            short.t.CopyFrom(onnx.TensorProto(name=attribute.t.name, data_type=1, dims=[0]))
+        elif attribute.type == attribute.GRAPH:
+            short.g.name = "body"
+        else:
+            short.CopyFrom(attribute)
+    return copy
 
 
 def has_schema(domain: str, op_type: str, version: int) -> bool:

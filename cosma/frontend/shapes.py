@@ -17,6 +17,7 @@ import onnx_ir as ir
 from cosma.errors import InputError
 from cosma.frontend.dimensions import Dimensions
 from cosma.frontend.folding import folded
+from cosma.frontend.loops import size_carried
 from cosma.frontend.operators import has_schema, label
 from cosma.frontend.quantised import add_shapes
 from cosma.frontend.structure import replace_all, subgraphs
@@ -45,13 +46,14 @@ def infer(proto: onnx.ModelProto, dims: Dimensions) -> tuple[ir.Model, tuple[str
     with quiet():
         add_shapes(proto)
         proto = _strict(proto)
+        _check_element_types(declared, proto.graph)
         if _is_complete(proto.graph):
             model = folded(proto, with_shapes=False)
         else:
             proto, model = _settle(proto, declared, dims)
     final = _types(proto.graph)
     _check_given(final, dims)
-    return model, _compare(declared, final, {name: node for node in proto.graph.node for name in node.output})
+    return model, _compare(declared, final)
 
 
 def _settle(
@@ -61,7 +63,7 @@ def _settle(
     for _ in range(_ROUNDS):
         model = folded(proto, with_shapes=True)
         proto = _strict(ir.serde.serialize_model(model))
-        if not _add_facts(proto.graph, declared, dims):
+        if not size_carried(proto.graph, proto.opset_import) and not _add_facts(proto.graph, declared, dims):
             break
         proto = _strict(proto)
     return proto, ir.serde.deserialize_model(proto)
@@ -116,7 +118,7 @@ def _all_nodes(graph: Any) -> Iterator[Any]:
 
 
 def _set_aside(proto: onnx.ModelProto) -> dict[str, Declared]:
-    """Take the declared types of what ONNX can infer out of the graph and its bodies; return those of the graph."""
+    """Take the declared types of what ONNX can infer out of the graph, shapes out of its bodies; return the former."""
     versions = {opset.domain: opset.version for opset in proto.opset_import}
     declared = _types(proto.graph)
     written = {name for node in proto.graph.node for name in node.output}
@@ -124,20 +126,22 @@ def _set_aside(proto: onnx.ModelProto) -> dict[str, Declared]:
     return {name: known for name, known in declared.items() if name in written}
 
 
-def _forget(graph: Any, versions: dict[str, int]) -> None:
+def _forget(graph: Any, versions: dict[str, int], is_body: bool = False) -> None:
+    """Remove what is declared of results of ONNX's operators; in a body element types stay, for inference to check."""
     known = {
         name
         for node in graph.node
         if has_schema(node.domain, node.op_type, versions.get(node.domain, 1))
         for name in node.output
     }
-    replace_all(graph.value_info, [v for v in graph.value_info if v.name not in known])
-    for value in graph.output:
-        if value.name in known and value.type.WhichOneof("value") in (None, "tensor_type"):
-            value.ClearField("type")
+    for value in (*graph.value_info, *graph.output):
+        if value.name in known and value.type.WhichOneof("value") == "tensor_type":
+            (value.type.tensor_type if is_body else value).ClearField("shape" if is_body else "type")
+    if not is_body:
+        replace_all(graph.value_info, [v for v in graph.value_info if v.name not in known])
     for node in graph.node:
         for sub in subgraphs(node):
-            _forget(sub, versions)
+            _forget(sub, versions, True)
 
 
 def _types(graph: Any) -> dict[str, Declared]:
@@ -199,7 +203,12 @@ def _name_sizes(values: dict[str, Any], declared: dict[str, Declared], dims: Dim
             if dim.HasField("dim_value") or not dim.dim_param:
                 continue
             size: Any = dims.placed.get((name, axis))
-            if size is None and known is not None and known.shape is not None and len(known.shape) == len(shape):
+            if size is None and known is not None and known.shape is not None:
+                if len(known.shape) != len(shape):
+                    raise InputError(
+                        f"{name!r} is declared {_show(known)}, but the operators make it "
+                        f"{_show(_type(value.type.tensor_type))} and its sizes depend on data; correct its declaration"
+                    )
                 size = known.shape[axis]
             if isinstance(size, int):
                 other, place = sizes.setdefault(dim.dim_param, (size, f"{name}:{axis}"))
@@ -253,21 +262,26 @@ def _check_given(final: dict[str, Declared], dims: Dimensions) -> None:
             )
 
 
-def _compare(declared: dict[str, Declared], final: dict[str, Declared], writers: dict[str, Any]) -> tuple[str, ...]:
-    """Notes on declared shapes that are not those inferred. Raises InputError for element types that are not."""
+def _check_element_types(declared: dict[str, Declared], graph: Any) -> None:
+    """Raise InputError for a value that is declared of another element type than its operator makes."""
+    found = _types(graph)
+    for node in graph.node:
+        for name in node.output:
+            said, made = (types[name].elem_type if name in types else 0 for types in (declared, found))
+            if said and made and said != made:
+                kinds = [onnx.TensorProto.DataType.Name(kind).lower() for kind in (said, made)]
+                raise InputError(
+                    f"tensor {name!r} is declared {kinds[0]}, but operator {node.name!r} ({node.op_type}) makes "
+                    f"{kinds[1]}; correct its declaration"
+                )
+
+
+def _compare(declared: dict[str, Declared], final: dict[str, Declared]) -> tuple[str, ...]:
+    """Notes on declared shapes that are not those inferred."""
     stale = []
     for name, said in declared.items():
         made = final.get(name)
-        if made is None:
-            continue
-        if said.elem_type and made.elem_type and said.elem_type != made.elem_type:
-            kinds = [onnx.TensorProto.DataType.Name(t.elem_type).lower() for t in (said, made)]
-            node = writers[name]
-            raise InputError(
-                f"tensor {name!r} is declared {kinds[0]}, but operator {node.name!r} ({node.op_type}) makes "
-                f"{kinds[1]}; correct its declaration"
-            )
-        if not _fits(said.shape, made.shape):
+        if made is not None and not _fits(said.shape, made.shape):
             stale.append(f"{name!r} is declared {_show(said)}, but the operators make it {_show(made)}")
     rest = len(stale) - _SHOWN
     more = f", and so are {rest} more" if rest > 0 else ""

@@ -1,0 +1,85 @@
+"""Shapes of what Loops carry from one round to the next, of which ONNX infers the element type alone.
+
+A value that enters a body with some shape and leaves it with the same one has it after any number of rounds.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+from cosma.frontend.operators import STANDARD
+from cosma.frontend.structure import subgraphs
+
+
+def size_carried(graph: onnx.GraphProto, opsets: Any) -> bool:
+    """Note in a graph's value_info the shapes of carried values that are sure; whether there was one.
+
+    graph: with the types of its values as far as they are known. opsets: the model's opset_import.
+    """
+    types = {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output) if v.HasField("type")}
+    for tensor in graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+    declared = {v.name: v for v in (*graph.value_info, *graph.output)}
+    changed = False
+    for node in graph.node:
+        if node.op_type != "Loop" or node.domain not in STANDARD:
+            continue
+        for name, kind in _invariant(node, graph, types, opsets).items():
+            value = declared.get(name) or graph.value_info.add(name=name)
+            if not value.type.tensor_type.HasField("shape"):
+                value.type.CopyFrom(kind)
+                changed = True
+    return changed
+
+
+def _invariant(node: onnx.NodeProto, outer: onnx.GraphProto, types: Mapping[str, Any], opsets: Any) -> dict[str, Any]:
+    """The results of a Loop that have the type of what enters it -> that type."""
+    body = next(a.g for a in node.attribute if a.name == "body")
+    entering = {i: types[name] for i, name in enumerate(node.input[2:]) if name in types and _is_sized(types[name])}
+    while entering:  # what does not keep its shape may be why another does: start again without it
+        leaving = _infer(_standalone(body, outer, types), entering, opsets)
+        kept = {i: kind for i, kind in entering.items() if leaving[i] == kind}
+        if len(kept) == len(entering):
+            break
+        entering = kept
+    return {node.output[i]: kind for i, kind in entering.items() if i < len(node.output) and node.output[i]}
+
+
+def _is_sized(kind: Any) -> bool:
+    """Whether a type is that of a tensor whose sizes are all known."""
+    shape = kind.tensor_type.shape
+    return kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in shape.dim)
+
+
+def _standalone(body: onnx.GraphProto, outer: onnx.GraphProto, types: Mapping[str, Any]) -> onnx.GraphProto:
+    """A copy of a body that has what it may read of the graph around it as inputs and initializers of its own."""
+    graph = onnx.GraphProto()
+    graph.CopyFrom(body)
+    _forget(graph)
+    own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    own |= {name for inner in graph.node for name in inner.output}
+    graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in types.items() if name not in own)
+    graph.initializer.extend(tensor for tensor in outer.initializer if tensor.name not in own)
+    return graph
+
+
+def _forget(body: onnx.GraphProto) -> None:
+    """Take out of a body what follows from the shapes with which values are said to enter it."""
+    del body.value_info[:]
+    for value in body.output:
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.ClearField("shape")
+    for sub in (sub for node in body.node for sub in subgraphs(node)):
+        _forget(sub)
+
+
+def _infer(body: onnx.GraphProto, entering: Mapping[int, Any], opsets: Any) -> list[Any]:
+    """The types with which carried values leave a body that they enter with these types, others with any shape."""
+    for i, value in enumerate(body.input[2 : len(body.output) + 1]):
+        if i in entering:
+            value.type.CopyFrom(entering[i])
+        elif value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.ClearField("shape")
+    model = onnx.ModelProto(ir_version=onnx.IR_VERSION, graph=body, opset_import=opsets)
+    return [value.type for value in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.output[1:]]
