@@ -405,3 +405,25 @@ def test_a_batch_normalization_that_trains_is_not_pointwise(tmp_path: Path) -> N
     path = save(tmp_path, model(nodes, [value("x", (1, 4, 8, 8))], outputs, weights))
     graph = prepare(path, Hardware("h", 2**30), Settings(None, "pointwise", False)).problem.graph
     assert [v.op_type for v in graph.operators] == ["Conv", "BatchNormalization (training)"]
+
+
+def test_sizes_that_are_only_declared_are_told(tmp_path: Path) -> None:
+    nodes = [node("NonZero", "x", "i"), node("Cast", "i", "y", to=1)]
+    imported = read(tmp_path, model(nodes, outputs=[value("y", None)], value_info=[value("i", (2, 5), INT64)]))
+    assert sizes(imported.graph)["y"] == 2 * 5 * 4
+    assert imported.notes == ("the shape of 'i' is taken as declared, int64 [2, 5], since its operator does not tell",)
+
+
+def test_branches_of_two_shapes_are_told(tmp_path: Path) -> None:
+    def branch(name: str, reads: str, rows: int) -> onnx.GraphProto:
+        return helper.make_graph([node("Relu", reads, f"{name}_o")], name, [], [value(f"{name}_o", (rows, 8))])
+
+    nodes = [
+        helper.make_node("If", ["c"], ["r"], name="n", then_branch=branch("t", "x", 1), else_branch=branch("e", "z", 3))
+    ]
+    proto = model(
+        [*nodes, node("Relu", "r", "y")], ["x", value("z", (3, 8)), value("c", (), BOOL)], [value("y", (3, 8))]
+    )
+    imported = read(tmp_path, proto)
+    assert sizes(imported.graph)["r"] == 3 * 8 * 4
+    assert any("is taken as declared" in line for line in imported.notes)

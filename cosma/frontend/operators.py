@@ -10,6 +10,7 @@ from cosma.frontend.structure import subgraphs
 STANDARD = frozenset(["", "ai.onnx"])  # two names of one domain
 # Operands that are no data whatever their element type, as the schemas call them; other such operands are integers.
 _STEERING = frozenset(["axes", "axis", "depth", "pads", "roi", "scales", "sizes", "split"])
+_DATA = frozenset(["B"])  # the bias of a QLinearConv is data, though it can be integers only
 _INTEGERS = frozenset(["tensor(int32)", "tensor(int64)"])
 
 
@@ -70,7 +71,7 @@ def is_steering(domain: str, op_type: str, version: int, position: int) -> bool:
     if schema is None or not schema.inputs:
         return False
     formal = schema.inputs[min(position, len(schema.inputs) - 1)]
-    return formal.name in _STEERING or set(formal.types) <= _INTEGERS
+    return formal.name in _STEERING or (formal.name not in _DATA and set(formal.types) <= _INTEGERS)
 
 
 def _schema(domain: str, op_type: str, version: int) -> "onnx.defs.OpSchema | None":

@@ -43,6 +43,7 @@ def infer(proto: onnx.ModelProto, dims: Dimensions) -> tuple[ir.Model, tuple[str
     declared, and where sizes given by the user differ from those that the operators make.
     """
     declared = _set_aside(proto)
+    believed: list[str] = []
     with quiet():
         add_shapes(proto)
         proto = _strict(proto)
@@ -50,20 +51,24 @@ def infer(proto: onnx.ModelProto, dims: Dimensions) -> tuple[ir.Model, tuple[str
         if _is_complete(proto.graph):
             model = folded(proto, with_shapes=False)
         else:
-            proto, model = _settle(proto, declared, dims)
+            proto, model = _settle(proto, declared, dims, believed)
     final = _types(proto.graph)
     _check_given(final, dims)
-    return model, _compare(declared, final)
+    taken = [f"the shape of {name!r} is taken as declared, {_show(final.get(name))}" for name in believed]
+    return model, (*_compare(declared, final), *_shortened(taken, "since its operator does not tell"))
 
 
 def _settle(
-    proto: onnx.ModelProto, declared: dict[str, Declared], dims: Dimensions
+    proto: onnx.ModelProto, declared: dict[str, Declared], dims: Dimensions, believed: list[str]
 ) -> tuple[onnx.ModelProto, ir.Model]:
-    """Fold, add what only the file knows, and infer again, until nothing more comes of it."""
+    """Fold, add what only the file knows, and infer again, until nothing more comes of it.
+
+    believed: names of values are added to it whose declared sizes were used though ONNX defines their operators.
+    """
     for _ in range(_ROUNDS):
         model = folded(proto, with_shapes=True)
         proto = _strict(ir.serde.serialize_model(model))
-        if not size_carried(proto.graph, proto.opset_import) and not _add_facts(proto.graph, declared, dims):
+        if not size_carried(proto.graph, proto.opset_import) and not _add_facts(proto.graph, declared, dims, believed):
             break
         proto = _strict(proto)
     return proto, ir.serde.deserialize_model(proto)
@@ -175,13 +180,13 @@ def _is_static(shape: Shape | None) -> bool:
     return shape is not None and all(isinstance(size, int) for size in shape)
 
 
-def _add_facts(graph: Any, declared: dict[str, Declared], dims: Dimensions) -> bool:
+def _add_facts(graph: Any, declared: dict[str, Declared], dims: Dimensions, believed: list[str]) -> bool:
     """Write into a graph what the file declares and the user gives of values that inference could not size.
 
     A dimension that inference only gave a name has the same size wherever the name appears. Whether there was any.
     """
     values = {v.name: v for v in (*graph.value_info, *graph.output)}
-    sizes = _name_sizes(values, declared, dims)
+    sizes = _name_sizes(values, declared, dims, believed)
     changed = False
     for value in values.values():
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
@@ -190,10 +195,12 @@ def _add_facts(graph: Any, declared: dict[str, Declared], dims: Dimensions) -> b
                 if size is not None:
                     dim.dim_value = size
                     changed = True
-    return changed or _add_shape(graph, values, declared)
+    return changed or _add_shape(graph, values, declared, believed)
 
 
-def _name_sizes(values: dict[str, Any], declared: dict[str, Declared], dims: Dimensions) -> dict[str, int]:
+def _name_sizes(
+    values: dict[str, Any], declared: dict[str, Declared], dims: Dimensions, believed: list[str]
+) -> dict[str, int]:
     """The sizes of named dimensions. Raises InputError where two places want different ones."""
     sizes: dict[str, tuple[int, str]] = {}
     for name, value in values.items():
@@ -210,6 +217,7 @@ def _name_sizes(values: dict[str, Any], declared: dict[str, Declared], dims: Dim
                         f"{_show(_type(value.type.tensor_type))} and its sizes depend on data; correct its declaration"
                     )
                 size = known.shape[axis]
+                believed += [name] if isinstance(size, int) and name not in believed else []
             if isinstance(size, int):
                 other, place = sizes.setdefault(dim.dim_param, (size, f"{name}:{axis}"))
                 if other != size:
@@ -220,7 +228,7 @@ def _name_sizes(values: dict[str, Any], declared: dict[str, Declared], dims: Dim
     return {name: size for name, (size, _) in sizes.items()}
 
 
-def _add_shape(graph: Any, values: dict[str, Any], declared: dict[str, Declared]) -> bool:
+def _add_shape(graph: Any, values: dict[str, Any], declared: dict[str, Declared], believed: list[str]) -> bool:
     """Take the declared types of values of unknown rank whose operands are known; if there is none, of the first."""
     sized = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     sized |= {name for name, v in values.items() if v.type.tensor_type.HasField("shape")}
@@ -230,6 +238,7 @@ def _add_shape(graph: Any, values: dict[str, Any], declared: dict[str, Declared]
             if name and name not in sized and name in declared and declared[name].shape is not None:
                 waiting.append((name, sized.issuperset(filter(None, node.input))))
     chosen = [name for name, ready in waiting if ready] or [name for name, _ in waiting[:1]]
+    believed += chosen
     for name in chosen:
         value = values.get(name)
         if value is None:
@@ -283,9 +292,14 @@ def _compare(declared: dict[str, Declared], final: dict[str, Declared]) -> tuple
         made = final.get(name)
         if made is not None and not _fits(said.shape, made.shape):
             stale.append(f"{name!r} is declared {_show(said)}, but the operators make it {_show(made)}")
-    rest = len(stale) - _SHOWN
+    return _shortened(stale, "which counts")
+
+
+def _shortened(lines: list[str], ending: str) -> tuple[str, ...]:
+    """The first few lines with an ending, the last of them with how many more there are."""
+    rest = len(lines) - _SHOWN
     more = f", and so are {rest} more" if rest > 0 else ""
-    return tuple(f"{line}, which counts{more if i == _SHOWN - 1 else ''}" for i, line in enumerate(stale[:_SHOWN]))
+    return tuple(f"{line}, {ending}{more if i == _SHOWN - 1 else ''}" for i, line in enumerate(lines[:_SHOWN]))
 
 
 def _fits(said: Shape | None, made: Shape | None) -> bool:
