@@ -16,6 +16,9 @@ from cosma.crew import Crew, Failed
 from cosma.errors import CosmaError
 from cosma.estimate import Estimates, estimate
 from cosma.hardware import Hardware
+from cosma.kept import keep, rebuild
+from cosma.plan import Plan
+from cosma.problem import Problem
 from cosma.rows import WENT_WRONG, Row
 from cosma.solvers.base import Options
 from cosma.staircase import Found, Probe, Search, staircase
@@ -105,21 +108,38 @@ def _without_plan(status: str, why: str) -> Answer:
 
 
 def answer(prepared: Prepared, hardware: Hardware, options: Options) -> Answer:
-    """Solve, in a worker; the plan has passed the verifier, and what goes wrong is an answer as well."""
+    """Solve, in a worker; the plan has passed the verifier, and what goes wrong is an answer as well.
+
+    Of a plan that is proved, "kept" has what the cache may keep.
+    """
     try:
         result = solve(prepared, hardware, options)
     except CosmaError as error:
         return _without_plan("error", " ".join(str(error).split()))
     if result.plan is None:
         return _without_plan(result.status, "; ".join(result.why))
-    index = {v.name: i for i, v in enumerate(prepared.problem.graph.operators)}
-    kinds = [move.kind for move in result.plan.moves]
+    facts = _facts(result.plan, prepared.problem, result.bound_name)
+    if result.status != "optimal":  # anything else may get better
+        return facts
+    return facts | {"kept": keep(result.plan, prepared.problem, result.bound_name)}
+
+
+def _facts(plan: Plan, problem: Problem, bound_name: str) -> Answer:
+    """What a verified plan answers."""
+    index = {v.name: i for i, v in enumerate(problem.graph.operators)}
+    kinds = [move.kind for move in plan.moves]
     return {
-        "status": result.status, "non_compulsory_bytes": result.non_compulsory_bytes,
-        "bound_bytes": result.bound_bytes, "peak_use_bytes": result.plan.claims.peak_use_bytes,
+        "status": plan.claims.status, "non_compulsory_bytes": plan.claims.non_compulsory_bytes,
+        "bound_bytes": plan.claims.bound_bytes, "peak_use_bytes": plan.claims.peak_use_bytes,
         "loads": kinds.count("load"), "stores": kinds.count("store"),
-        "order": [index[step.operator] for step in result.plan.order], "why": result.bound_name,
+        "order": [index[step.operator] for step in plan.order], "why": bound_name,
     }  # fmt: skip
+
+
+def _recall(kept: Any, prepared: Prepared) -> Answer:
+    """The answer that was kept. Raises InputError where it does not hold."""
+    plan, bound_name = rebuild(kept, prepared)
+    return _facts(plan, prepared.problem, bound_name)
 
 
 @dataclass(slots=True)
@@ -182,8 +202,8 @@ class _Driver:
         """An answer has come, or will not."""
         if isinstance(found, Failed):
             found = _without_plan("crashed", found.why)
-        elif self._cache is not None and found["status"] == "optimal":  # anything else may get better
-            self._cache.put(key, found)
+        elif self._cache is not None and "kept" in found:
+            self._cache.put(key, found.pop("kept"))
         for progress, i in self._asking.pop(key):
             yield from self._settle(progress, i, found)
 
@@ -195,9 +215,10 @@ class _Driver:
             assert shortage is not None
             return _without_plan("infeasible", f"operator {shortage.operator} needs {shortage.needed_bytes} B"), ""
         key = _key(case, probe)
-        cached = None if self._cache is None else self._cache.get(key)
-        if cached is not None:
-            return cached, key
+        if self._cache is not None:
+            cached = self._cache.get(key, lambda kept: _recall(kept, _question(case, probe)[0]))
+            if cached is not None:
+                return cached, key
         row = self._there.get(key_of(case.row(probe, _without_plan("", ""))))
         return (None if row is None else {**row, "order": []}), key
 

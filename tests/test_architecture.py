@@ -71,6 +71,7 @@ ORDER = [
     "compare",
     "cache",
     "crew",
+    "kept",
     "staircase",
     "whatif",
     "report",

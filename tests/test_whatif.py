@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from cosma import crew
-from cosma.cache import Cache
 from cosma.hardware import SPEC_FOLDER
 from cosma.rows import RowFile
 from cosma.whatif import COLUMNS, KEY, key_of
@@ -174,32 +172,3 @@ def test_reasons_are_told_and_nothing_planned_is_infeasible(run, tmp_path: Path)
     assert not plot.exists()
     assert "infeasible, operator" in outcome.out
     assert "needs 5120 B (2 rows)" in outcome.out
-
-
-def test_a_second_look_costs_nothing_and_damaged_entries_are_ignored(
-    run, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    args = ["whatif", TINY, "--dtype", "int8", "--scratchpad", "auto", "--jobs", 1, "--json"]
-    first = run(*args)
-    entries = sorted(own_cache.rglob("*.json"))
-    assert len(entries) == len(first.json)
-    with monkeypatch.context() as patch:
-        patch.setattr(crew.Crew, "submit", lambda *_: pytest.fail("solved again"))
-        assert run(*args).json == first.json
-    entries[0].write_text(entries[0].read_text().replace("optimal", "perfect"))
-    entries[1].write_text("{")
-    again = run(*args)
-    assert again.json == first.json
-    assert again.err.count("is damaged and ignored") == 2
-    assert run(*args).err == ""
-    assert run(*args, "--no-cache").json == first.json
-
-
-def test_the_cache_is_done_without_where_it_cannot_be_written(tmp_path: Path) -> None:
-    said: list[str] = []
-    (tmp_path / "file").touch()
-    cache = Cache(tmp_path / "file", said.append)
-    cache.put("ab12", 1)
-    cache.put("cd34", 2)
-    assert len(said) == 1
-    assert "going on without" in said[0]
