@@ -427,3 +427,8 @@ def test_branches_of_two_shapes_are_told(tmp_path: Path) -> None:
     imported = read(tmp_path, proto)
     assert sizes(imported.graph)["r"] == 3 * 8 * 4
     assert any("is taken as declared" in line for line in imported.notes)
+
+
+def test_the_standard_domain_has_two_names(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["a"], domain="ai.onnx"), node("Tanh", "a", "y")]
+    assert [v.op_type for v in read(tmp_path, model(nodes)).graph.operators] == ["Relu", "Tanh"]

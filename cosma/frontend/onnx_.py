@@ -109,8 +109,8 @@ def tidy(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
     Returns it with the dead nodes. Raises InputError.
     """
     proto = inline(proto)
-    for opset in proto.opset_import:
-        opset.domain = "" if opset.domain in STANDARD else opset.domain
+    for named in (*proto.opset_import, *structure.all_nodes(proto.graph)):
+        named.domain = "" if named.domain in STANDARD else named.domain
     versions = {opset.domain: opset.version for opset in proto.opset_import}
     check_nodes(proto.graph.node, versions)
     _refuse_sequences(proto.graph)

@@ -20,7 +20,7 @@ from cosma.frontend.folding import folded
 from cosma.frontend.loops import size_carried
 from cosma.frontend.operators import has_schema, label
 from cosma.frontend.quantised import add_shapes
-from cosma.frontend.structure import replace_all, subgraphs
+from cosma.frontend.structure import all_nodes, replace_all, subgraphs
 
 _ROUNDS = 100  # of inference; each settles sizes that the one before could not know
 _SHOWN = 3  # notes that name their tensor
@@ -86,7 +86,7 @@ def _explain(proto: onnx.ModelProto, error: str) -> str:
     """One line for an error of inference: the operator, its operands' types, what is wrong."""
     line = " ".join(error.split())
     found = re.search(r"op_type:\S*?, node name: (.*?)\): (.*)", line)
-    nodes = {node.name: node for node in _all_nodes(proto.graph)}
+    nodes = {node.name: node for node in all_nodes(proto.graph)}
     if found is None or found[1] not in nodes:
         domain = re.search(r"No opset import for domain (\S+)", line)
         if domain:
@@ -113,13 +113,6 @@ def _show(known: Declared | None) -> str:
         else f"[{', '.join('?' if d is None else str(d) for d in known.shape)}]"
     )
     return f"{kind} {shape}"
-
-
-def _all_nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for sub in subgraphs(node):
-            yield from _all_nodes(sub)
 
 
 def _set_aside(proto: onnx.ModelProto) -> dict[str, Declared]:

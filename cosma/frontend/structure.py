@@ -76,6 +76,14 @@ def subgraphs(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
+def all_nodes(graph: Any) -> Iterator[Any]:
+    """Every node of a GraphProto and of the bodies in it."""
+    for node in graph.node:
+        yield node
+        for sub in subgraphs(node):
+            yield from all_nodes(sub)
+
+
 def tensors(graph: Any) -> Iterator[Any]:
     """Every TensorProto in a GraphProto, those of attributes and of subgraphs included."""
     yield from graph.initializer
