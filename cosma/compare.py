@@ -1,24 +1,22 @@
 """Solvers x models x budgets -> rows. Every run has a process of its own, with limits of its own."""
 
-import multiprocessing
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from threading import Event
 from typing import Any
 
-import psutil
-
 from cosma import __version__
 from cosma.compile import Prepared, solve
+from cosma.deadline import Deadline
 from cosma.errors import CosmaError
 from cosma.hardware import Hardware
 from cosma.rows import Row
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.orders import smallest_peak_bytes
-from cosma.solvers.stoppable import interrupts_held, kill, prepare_worker
+from cosma.solvers.stoppable import Workers, memory_of
 from cosma.units import parse_bytes
 
 COLUMNS = (
@@ -106,39 +104,30 @@ def run_all(runs: Sequence[Run], jobs: int) -> Generator[Row, None, None]:
 
 def _watch(run: Run, stop: Event) -> Row:
     """Run in a process, look at its memory and the clock, and say what became of it."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(run, theirs))
-    with interrupts_held():
-        process.start()
-    theirs.close()
-    begin, peak, row = time.monotonic(), 0, None
+    workers = Workers(1)
+    begin, peak, status = time.monotonic(), 0, ""
     limit_s, limit_bytes = run.options.time_limit_s + _GRACE_S, run.options.memory_limit_bytes
-    status = ""
-    while row is None and not status:
-        if ours.poll(_LOOK_S):
-            row, status = _receive(ours)
-        peak = max(peak, _memory(process.pid))
-        if stop.is_set():
-            status = "interrupted"
-        elif peak > limit_bytes:
-            status = "out of memory"
-        elif time.monotonic() - begin > limit_s:
-            status = "out of time"
-    kill(process.pid or 0)
-    process.join()
-    ours.close()
+    try:
+        future = workers.submit(solved_row, run)
+        [process] = workers.processes
+        while not future.done() and not status:
+            wait([future], _LOOK_S)
+            peak = max(peak, memory_of(process.pid))
+            if stop.is_set():
+                status = "interrupted"
+            elif peak > limit_bytes:
+                status = "out of memory"
+            elif time.monotonic() - begin > limit_s:
+                status = "out of time"
+        row = None if status else future.result()
+    except BrokenProcessPool:
+        row, status = None, "crashed"
+    finally:
+        workers.stop()
     if row is None:
         spent = {"seconds": round(time.monotonic() - begin, 3), "why": _explain(status, process.exitcode, run)}
         row = run.head | {"status": status} | spent
     return row | {"peak_memory_mib": round(peak / 2**20)}
-
-
-def _receive(ours: Connection) -> tuple[Row | None, str]:
-    try:
-        return ours.recv(), ""
-    except EOFError:  # the process ended without a word
-        return None, "crashed"
 
 
 def _explain(status: str, code: int | None, run: Run) -> str:
@@ -149,21 +138,8 @@ def _explain(status: str, code: int | None, run: Run) -> str:
     }.get(status, "")
 
 
-def _memory(pid: int | None) -> int:
-    """Bytes of a process and of all that it has started, 0 once it has ended."""
-    total = 0
-    try:
-        process = psutil.Process(pid)
-        for one in [process, *process.children(recursive=True)]:
-            total += one.memory_info().rss
-    except psutil.Error:
-        pass
-    return total
-
-
-def _child(run: Run, out: Connection) -> None:
-    """Solve, in the process, and send the row; what goes wrong is a row as well."""
-    prepare_worker()
+def solved_row(run: Run) -> Row:
+    """Solve, in the process; what goes wrong is a row as well."""
     begin = time.perf_counter()
     row = run.head
     try:
@@ -185,5 +161,4 @@ def _child(run: Run, out: Connection) -> None:
             else f"operator {result.shortage.operator} needs {result.shortage.needed_bytes:,} B",
         }  # fmt: skip
     row["seconds"] = round(time.perf_counter() - begin, 3)
-    out.send(row)
-    out.close()
+    return row

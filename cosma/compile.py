@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cosma
-from cosma.frontend.lower import DType
-from cosma.frontend.onnx_ import Imported, load
+from cosma.deadline import Deadline
+from cosma.frontend.imported import DType, Imported
 from cosma.fusion import Fusion, fuse
 from cosma.hardware import Hardware
 from cosma.plan import Source
 from cosma.problem import Problem
 from cosma.solvers import registry
-from cosma.solvers.base import Deadline, Options, Result
+from cosma.solvers.base import Options, Result
 from cosma.solvers.eviction import belady
 from cosma.solvers.outcome import to_plan
 from cosma.solvers.timeline import Timeline
@@ -38,7 +38,12 @@ class Prepared:
 
 
 def prepare(model: str | Path, hardware: Hardware, settings: Settings) -> Prepared:
-    """Read a model and state the problem of running it on `hardware`. Raises InputError."""
+    """Read a model and state the problem of running it on `hardware`. Raises InputError.
+
+    Reading knows no limits here; `cosma.reading.Reading` does it in a process that can be ended.
+    """
+    from cosma.frontend.onnx_ import load
+
     return state(load(model, settings.dims, settings.dtype), Path(model).name, hardware, settings)
 
 
@@ -53,15 +58,16 @@ def state(imported: Imported, name: str, hardware: Hardware, settings: Settings)
     return Prepared(imported, problem, source)
 
 
-def solve(prepared: Prepared, hardware: Hardware, options: Options) -> Result:
+def solve(prepared: Prepared, hardware: Hardware, options: Options, deadline: Deadline | None = None) -> Result:
     """Schedule, allocate and replace; the plan in the result has passed the verifier.
 
-    Raises InputError for a solver that is not there, and VerificationError if a solver's plan does not
-    replay: a defect of the solver, never shown as a plan.
+    deadline: takes the place of the time limit, where some of it has been spent on reading. Raises InputError for a
+    solver that is not there, and VerificationError if a solver's plan does not replay: a defect of the solver, never
+    shown as a plan.
     """
     problem = prepared.problem
     solver = registry.find(options)
-    deadline = Deadline.after(options.time_limit_s)
+    deadline = deadline or Deadline.after(options.time_limit_s)
     shortage = problem.shortage()
     if shortage is not None:
         return Result("infeasible", options.solver, shortage=shortage, why=("the largest working set does not fit",))

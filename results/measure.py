@@ -26,12 +26,13 @@ import synthetic
 from cosma import __version__
 from cosma.allocate import Block, place
 from cosma.compile import Prepared, Settings, prepare
+from cosma.deadline import Deadline
 from cosma.frontend.onnx_ import load
 from cosma.fusion import fuse
 from cosma.hardware import Hardware
 from cosma.problem import Problem
 from cosma.solvers import auto, backends, portfolio, registry, replacement
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.joint import Joint
 from cosma.solvers.milp import Model
 from cosma.solvers.outcome import to_plan

@@ -18,11 +18,12 @@ from rich.progress import track
 
 from cosma.compare import BUDGETS, COLUMNS, Run, at_budgets, key_of, run_all
 from cosma.compile import Settings, prepare
+from cosma.deadline import Deadline
 from cosma.files import write_atomic
 from cosma.hardware import Hardware
 from cosma.report.comparison import draw
 from cosma.rows import Row, RowFile
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "paper"

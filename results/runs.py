@@ -15,11 +15,12 @@ import onnx
 from cosma import __version__
 from cosma.compare import at_budgets
 from cosma.compile import Prepared, Settings, prepare, solve
+from cosma.deadline import Deadline
 from cosma.errors import CosmaError
 from cosma.execute.run import Network, execute
 from cosma.hardware import Hardware
 from cosma.rows import Row, RowFile
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.registry import SOLVERS
 
 HERE = Path(__file__).resolve().parent

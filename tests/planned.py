@@ -8,10 +8,11 @@ from onnx import numpy_helper
 
 from cosma.compare import at_budgets
 from cosma.compile import Prepared, Settings, prepare, solve
+from cosma.deadline import Deadline
 from cosma.execute.run import Network
 from cosma.hardware import Hardware
 from cosma.plan import Plan
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 
 
 def compiled(

@@ -14,6 +14,7 @@ PACKAGE = Path(cosma.__file__).parent
 # A module may import those above it, never those below.
 ORDER = [
     "errors",
+    "deadline",
     "units",
     "files",
     "graph",
@@ -28,7 +29,9 @@ ORDER = [
     "allocate",
     "solvers.base",
     "solvers.milp",
+    "solvers.parcel",
     "solvers.stoppable",
+    "reading",
     "solvers.cp_sat",
     "solvers.milp_ortools",
     "solvers.milp_pulp",
@@ -94,7 +97,7 @@ LIBRARIES = {
     "pydantic": {"hardware", "plan"},
     "networkx": {"frontend"},
     "distributed": {"crew"},
-    "psutil": {"solvers.stoppable", "execute.machine", "compare"},
+    "psutil": {"solvers.stoppable", "execute.machine"},
 }
 
 

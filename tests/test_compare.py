@@ -135,11 +135,11 @@ def test_what_explodes_is_a_row() -> None:
 
 def test_a_process_that_hangs_or_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "_GRACE_S", 0.5)
-    monkeypatch.setattr(compare, "_child", hang)
+    monkeypatch.setattr(compare, "solved_row", hang)
     (row,) = run_all([one("auto", model="tiny_chain", time_limit_s=0.5)], 1)
     assert row["status"] == "out of time"
     assert 1.0 <= row["seconds"] < 20
-    monkeypatch.setattr(compare, "_child", die)
+    monkeypatch.setattr(compare, "solved_row", die)
     (row,) = run_all([one("auto", model="tiny_chain")], 1)
     assert (row["status"], row["why"]) == ("crashed", "the process ended with code 7 and no result")
 

@@ -8,8 +8,8 @@ import threading
 import pytest
 from ortools.sat.python import cp_model
 
+from cosma.deadline import Deadline
 from cosma.solvers import cp_sat
-from cosma.solvers.base import Deadline
 
 
 def market_split(rows: int, columns: int) -> cp_model.CpModel:

@@ -130,7 +130,7 @@ def test_an_interrupt_finds_workers_that_are_not_up_yet() -> None:
         start_new_session=True,
     )  # fmt: skip
     started = psutil.Process(process.pid)
-    while len(started.children()) < 2 and process.poll() is None:  # the first keeps track of semaphores
+    while len(started.children()) < 3 and process.poll() is None:  # one keeps track of semaphores, one reads models
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from cosma.compile import Settings, prepare
+from cosma.deadline import Deadline
 from cosma.hardware import Hardware
 from cosma.problem import Problem
 from cosma.solvers import divide, registry, replacement
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.boundary import Ledger, stretch
 from cosma.solvers.outcome import Outcome, violations
 from cosma.solvers.timeline import Timeline

@@ -12,9 +12,10 @@ import onnx
 import pytest
 
 from cosma.compile import Settings, prepare
+from cosma.deadline import Deadline
 from cosma.hardware import Hardware
 from cosma.solvers import portfolio, replacement
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.bounds import peak_bound
 from cosma.solvers.search import smallest_peak
 from cosma.solvers.space import whole

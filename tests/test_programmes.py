@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
+from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Mode, Problem
 from cosma.solvers import backends, milp_ortools, milp_pulp, registry
 from cosma.solvers.backends import BUNDLED
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.joint import Joint
 from cosma.solvers.milp import Model, Solved
 from cosma.solvers.outcome import Outcome, violations

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 
 from cosma.allocate import Block, place
+from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
 from cosma.solvers import portfolio, replacement
 from cosma.solvers.backends import BUNDLED
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.eviction import belady
 from cosma.solvers.packing import proved_unplaceable
 from cosma.solvers.timeline import Timeline

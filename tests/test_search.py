@@ -6,11 +6,12 @@ import random
 import pytest
 from hypothesis import given, settings
 
+from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
 from cosma.report.levers import least_bytes
 from cosma.solvers import portfolio, replacement
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.bounds import Potentials, Row, peak_bound, pending_across, rows
 from cosma.solvers.orders import depth_first
 from cosma.solvers.parts import split

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 
 from cosma.compile import Settings, prepare
+from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
 from cosma.hardware import Hardware
 from cosma.plan import Plan, Source
 from cosma.problem import Problem
 from cosma.report.levers import would_help
 from cosma.report.why import explain, resident_bytes, sentence
-from cosma.solvers.base import Deadline
 from cosma.solvers.eviction import belady
 from cosma.solvers.outcome import Placed, to_plan
 from cosma.solvers.replacement import settle

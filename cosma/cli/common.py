@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cosma.compile import Prepared, Settings
-    from cosma.frontend.onnx_ import Imported
+    from cosma.deadline import Deadline
+    from cosma.frontend.imported import Imported
     from cosma.hardware import Hardware
     from cosma.plan import Plan
+    from cosma.reading import Reading
     from cosma.rows import RowFile
     from cosma.solvers.base import Options
 
@@ -59,19 +61,22 @@ model_options = together(
         "--dim", "dims", multiple=True, metavar="NAME=N", help="Set a dynamic dimension, e.g. batch=1 or input:0=1."
     ),
 )
+_time_limit = click.option(
+    "--time-limit", type=click.FloatRange(0.0, 1e9), default=60.0, show_default=True, metavar="SECONDS",
+    help="Wall-clock time for reading and solving; the best verified plan so far is the answer then.",
+)  # fmt: skip
+_memory_limit = click.option(
+    "--memory-limit", default="4GiB", show_default=True, metavar="SIZE",
+    help="Memory for reading, for the states of a search, or for an integer programme.",
+)  # fmt: skip
+reading_limit_options = together(_time_limit, _memory_limit)
 limit_options = together(
-    click.option(
-        "--time-limit", type=click.FloatRange(0.0, 1e9), default=60.0, show_default=True, metavar="SECONDS",
-        help="Wall-clock time for solving; the best verified plan so far is the answer then.",
-    ),
+    _time_limit,
     click.option(
         "--state-limit", type=click.IntRange(1, 10**12), default=500_000, show_default=True, metavar="N",
         help="States that one search may generate: a limit that strikes alike on every machine.",
     ),
-    click.option(
-        "--memory-limit", default="4GiB", show_default=True, metavar="SIZE",
-        help="Memory for those states, or for an integer programme.",
-    ),
+    _memory_limit,
 )  # fmt: skip
 solver_options = together(
     click.option(
@@ -166,6 +171,16 @@ def options_of(
     )
 
 
+def begin_reading(
+    model: Path, deadline: "Deadline", memory_limit: str, dtype: Any, dims: tuple[str, ...], **_: Any
+) -> "Reading":
+    """Begin to read a model as its flags say, in a process that can be ended. Raises InputError."""
+    from cosma.reading import Reading
+    from cosma.units import parse_bytes
+
+    return Reading(model, dims_of(dims), dtype, deadline, parse_bytes(memory_limit, "--memory-limit"))
+
+
 def check_plot(plot: Path | None, *kept: Path | None) -> None:
     """Raise InputError, before any work is done, where a figure could not be written or would replace one of `kept`."""
     from cosma.files import check_suffix, check_writable
@@ -179,13 +194,18 @@ def settings_of(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, 
     """How the model is to be read. Raises InputError."""
     from cosma.compile import Settings
 
+    return Settings(dtype, fusion, weights, dims_of(dims))
+
+
+def dims_of(texts: tuple[str, ...]) -> dict[str, int]:
+    """Sizes of dimensions. Raises InputError."""
     sizes = {}
-    for text in dims:
+    for text in texts:
         name, equals, value = text.rpartition("=")
         if not equals or not name or not value.isascii() or not value.isdigit() or not 0 < int(value) < 2**31:
             raise InputError(f"--dim {text!r} is not NAME=N with N from 1 to 2147483647; write e.g. --dim batch=1")
         sizes[name] = int(value)
-    return Settings(dtype, fusion, weights, sizes)
+    return sizes
 
 
 def warn(model: str, imported: "Imported") -> None:

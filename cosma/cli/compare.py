@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.common import (
+    begin_reading,
     check_plot,
     console,
     json_option,
@@ -109,9 +110,9 @@ def _runs(
     from dataclasses import replace
 
     from cosma.compare import Run, at_budgets
-    from cosma.compile import prepare
+    from cosma.compile import state
+    from cosma.deadline import Deadline
     from cosma.hardware import Hardware, load_hardware
-    from cosma.solvers.base import Deadline
     from cosma.solvers.registry import find
 
     options = options_of(**flags)
@@ -121,7 +122,8 @@ def _runs(
     hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
     runs = []
     for model in models:
-        prepared = prepare(model, hardware, settings_of(**flags))
+        reading = begin_reading(model, Deadline.after(options.time_limit_s), **flags)
+        prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
         warn(model.name, prepared.imported)
         for budget, at in at_budgets(prepared, budgets, Deadline.after(options.time_limit_s)):
             if at is None:

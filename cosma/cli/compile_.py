@@ -11,6 +11,7 @@ import click
 from cosma import __version__
 from cosma.cli.common import (
     FIGURES,
+    begin_reading,
     console,
     hardware_of,
     hardware_options,
@@ -23,6 +24,7 @@ from cosma.cli.common import (
     warn,
 )  # fmt: skip
 from cosma.cli.run import execution_json
+from cosma.deadline import Deadline
 from cosma.errors import INFEASIBLE_EXIT_CODE
 
 if TYPE_CHECKING:
@@ -57,18 +59,21 @@ def compile_command(
     start = time.perf_counter()
     spec = Path(hw) if hw is not None and hw.endswith((".yaml", ".yml")) else None
     targets = _check_targets({"plan": output, "plot": plot, "report": report}, model, spec, flags["write_model"])
-    hardware = hardware_of(hw, scratchpad)
-    settings, options = settings_of(**flags), options_of(**flags, model=model)
+    deadline = Deadline.after(flags["time_limit"])
     with progress(f"compiling {model.name}"):
-        from cosma.compile import prepare, solve
+        reading = begin_reading(model, deadline, **flags)  # while the libraries below are loaded
+        from cosma.compile import solve, state
+        from cosma.report import text  # noqa: F401
 
-        prepared = prepare(model, hardware, settings)
+        hardware = hardware_of(hw, scratchpad)
+        settings, options = settings_of(**flags), options_of(**flags, model=model)
+        prepared = state(reading.result(), model.name, hardware, settings)
         warn(model.name, prepared.imported)
         if check:
             from cosma.execute.run import require_runnable
 
             require_runnable(prepared, model)
-        result = solve(prepared, hardware, options)
+        result = solve(prepared, hardware, options, deadline)
         execution = None
         if check and result.plan is not None:
             from cosma.execute.run import run

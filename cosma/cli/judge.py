@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.common import (
+    begin_reading,
     console,
     hardware_of,
     hardware_options,
@@ -19,6 +20,7 @@ from cosma.cli.common import (
     solver_options,
     warn,
 )
+from cosma.deadline import Deadline
 from cosma.errors import EXCEEDED_EXIT_CODE, INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
@@ -115,13 +117,15 @@ def check_command(
     if output is not None:
         check_suffix(output, "--output", (".md", ".txt"))
         check_writable(output, model)
-    hardware, options = hardware_of(hw, scratchpad), options_of(**flags, model=model)
+    deadline = Deadline.after(flags["time_limit"])
     with progress(f"checking {model.name}"):
-        from cosma.compile import prepare, solve
+        reading = begin_reading(model, deadline, **flags)
+        from cosma.compile import solve, state
 
-        prepared = prepare(model, hardware, settings_of(**flags))
+        hardware, options = hardware_of(hw, scratchpad), options_of(**flags, model=model)
+        prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
         warn(model.name, prepared.imported)
-        result = solve(prepared, hardware, options)
+        result = solve(prepared, hardware, options, deadline)
     rows = _judge(prepared, result, limits)
     if output is not None:
         write_atomic(output, _markdown(prepared, result, hardware.name, rows).encode())

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cosma.cli.common import (
+    begin_reading,
     console,
     hardware_of,
     hardware_options,
@@ -15,8 +16,10 @@ from cosma.cli.common import (
     model_options,
     planned,
     progress,
+    reading_limit_options,
     settings_of,
 )  # fmt: skip
+from cosma.deadline import Deadline
 from cosma.errors import VerificationError
 
 
@@ -55,10 +58,11 @@ def verify_command(plan: Path, model: Path, hw: str | None, scratchpad: str | No
 @click.argument("model", type=click.Path(path_type=Path))
 @hardware_options
 @model_options
+@reading_limit_options
 @click.option("-v", "--verbose", is_flag=True, help="List every operator that was fused, folded or is a view.")
 @json_option
 def inspect_command(
-    model: Path, hw: str | None, scratchpad: str | None, verbose: bool, as_json: bool, **reading: Any
+    model: Path, hw: str | None, scratchpad: str | None, verbose: bool, as_json: bool, **flags: Any
 ) -> None:
     """Show what MODEL asks of a scratchpad: working sets, peak, compulsory traffic, what was folded and fused.
 
@@ -70,9 +74,10 @@ def inspect_command(
     unlimited = Hardware("unlimited", 2**62)
     hardware = hardware_of(hw, scratchpad) if hw or scratchpad else unlimited
     with progress(f"reading {model.name}"):
-        from cosma.compile import prepare
+        reading = begin_reading(model, Deadline.after(flags["time_limit"]), **flags)
+        from cosma.compile import state
 
-        prepared = prepare(model, hardware, settings_of(**reading))
+        prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
     from cosma.report import text
 
     if as_json:

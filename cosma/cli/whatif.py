@@ -29,8 +29,7 @@ from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
-    from cosma.frontend.lower import DType
-    from cosma.frontend.onnx_ import Imported
+    from cosma.frontend.imported import DType, Imported
     from cosma.hardware import Hardware
     from cosma.rows import Row, RowFile
     from cosma.whatif import Case
@@ -122,8 +121,9 @@ def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
 def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
     """The product of all that was given. Raises InputError before anything runs."""
     from cosma.compile import state
+    from cosma.deadline import Deadline
     from cosma.estimate import count_left_out
-    from cosma.frontend.onnx_ import load
+    from cosma.reading import Reading
     from cosma.solvers.registry import find
     from cosma.whatif import Case
 
@@ -132,7 +132,8 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
 
     @lru_cache(maxsize=1)
     def read(model: Path, dims: tuple[tuple[str, int], ...], dtype: "DType | None") -> "Imported":
-        imported = load(model, dict(dims), dtype)
+        deadline = Deadline.after(options[0].time_limit_s)
+        imported = Reading(model, dict(dims), dtype, deadline, options[0].memory_limit_bytes).result()
         warn(model.name, imported)
         if rated and imported.graph.uncounted:
             left_out = count_left_out(imported.graph.uncounted)

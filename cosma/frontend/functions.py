@@ -1,17 +1,24 @@
 """Model-local functions -> nodes of the graph."""
 
+from collections.abc import Iterable, Mapping
+
 import onnx
 import onnx.inliner
 
 from cosma.errors import InputError
 from cosma.frontend.operators import STANDARD
+from cosma.frontend.structure import all_nodes
+
+_MOST_NODES = 1_000_000  # that functions may come to
+_Functions = Mapping[tuple[str, str], onnx.FunctionProto]
 
 
 def inline(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without functions: each call is replaced by what it does.
 
     Raises InputError where a function is written in another version of an operator than the model reads it in: the
-    checker refuses such models, and runtimes take the model's version, which means something else.
+    checker refuses such models, and runtimes take the model's version, which means something else. Also where
+    functions call themselves, or come to too many operators.
     """
     if not model.functions:
         return model
@@ -24,7 +31,35 @@ def inline(model: onnx.ModelProto) -> onnx.ModelProto:
             if version != opset.version:
                 _refuse_changed(function, opset.domain, opset.version, version)
                 opset.version = version  # the inliner leaves functions of another version alone
+    _refuse_explosion(copy)
     return onnx.inliner.inline_local_functions(copy)
+
+
+def _refuse_explosion(model: onnx.ModelProto) -> None:
+    functions = {(f.domain, f.name): f for f in model.functions}
+    counts: dict[tuple[str, str], int | None] = {}
+    if _count(all_nodes(model.graph), functions, counts) > _MOST_NODES:
+        raise InputError(
+            f"its functions come to more than {_MOST_NODES:,} operators when they are called; export it without them"
+        )
+
+
+def _count(nodes: Iterable[onnx.NodeProto], functions: _Functions, counts: dict[tuple[str, str], int | None]) -> int:
+    """Nodes when all calls are replaced. counts: what is known of functions, None while one is being counted."""
+    total = 0
+    for node in nodes:
+        key = (node.domain, node.op_type)
+        if key not in functions:
+            total += 1
+            continue
+        if key not in counts:
+            counts[key] = None
+            counts[key] = _count(all_nodes(functions[key]), functions, counts)
+        known = counts[key]
+        if known is None:
+            raise InputError(f"function {node.op_type!r} calls itself; export the model without it")
+        total += known
+    return total
 
 
 def _refuse_changed(function: onnx.FunctionProto, domain: str, own: int, models: int) -> None:

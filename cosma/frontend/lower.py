@@ -7,27 +7,22 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
 
 import onnx_ir as ir
 
 from cosma.errors import InputError
 from cosma.frontend.checks import check_operands
 from cosma.frontend.dimensions import Open, explain_open
+from cosma.frontend.imported import DTYPE_BITS, DType, Names
 from cosma.frontend.macs import count_macs
 from cosma.frontend.operators import STANDARD, is_steering, label
 from cosma.graph import MAX_BYTES, Graph, Kind, Operator, Tensor
-
-DType = Literal["int8", "float16", "float32"]
-DTYPE_BITS: dict[DType, int] = {"int8": 8, "float16": 16, "float32": 32}
 
 _VIEWS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"])
 _CONSTANTS = frozenset(("Constant", "ConstantOfShape"))
 _RANDOM = frozenset(
     ["RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"]
 )  # results that are new in every run are no constants
-
-Nodes = tuple[tuple[str, str], ...]  # (name, operator type)
 
 
 def lower(
@@ -36,7 +31,7 @@ def lower(
     nodes: dict[str, str],
     weights: set[str],
     dtype: DType | None,
-) -> tuple[Graph, Nodes, Nodes]:
+) -> tuple[Graph, Names, Names]:
     """Build the Graph `name` of a model; return it, the views and the nodes folded away.
 
     nodes: name -> operator type of each node in the file, to tell what became of it. weights: names of

@@ -6,7 +6,6 @@ then ONNX Script folds the shape and padding arithmetic and ONNX infers the shap
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -17,27 +16,10 @@ from cosma.frontend import external, structure
 from cosma.frontend.bodies import check_bodies, hoist_constants
 from cosma.frontend.dimensions import Dimensions
 from cosma.frontend.functions import inline
-from cosma.frontend.lower import DType, lower
+from cosma.frontend.imported import DType, Imported, Names
+from cosma.frontend.lower import lower
 from cosma.frontend.operators import STANDARD, check_nodes, label
 from cosma.frontend.shapes import infer
-from cosma.graph import Graph
-
-Names = tuple[tuple[str, str], ...]  # (name, operator type)
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """A graph and how it came about: (name, operator type) of every node that is no operator of it.
-
-    folded: computed from constants and shapes alone; views: move no data; dead: no output needs them.
-    notes: what the file declares and the operators make otherwise, one line each.
-    """
-
-    graph: Graph
-    folded: Names
-    views: Names
-    dead: Names
-    notes: tuple[str, ...] = ()
 
 
 def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType | None = None) -> Imported:

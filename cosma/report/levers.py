@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from cosma.frontend.lower import DTYPE_BITS, DType
+from cosma.deadline import Deadline
+from cosma.frontend.imported import DTYPE_BITS, DType
 from cosma.fusion import POINTWISE
 from cosma.plan import Plan
 from cosma.problem import Mode, Problem
 from cosma.report.why import Eviction, timeline_of
 from cosma.solvers import backends, compact
-from cosma.solvers.base import DEFAULT_BACKEND, Deadline
+from cosma.solvers.base import DEFAULT_BACKEND
 from cosma.solvers.milp import ModelTooLargeError
 from cosma.solvers.timeline import Timeline
 from cosma.units import format_bytes

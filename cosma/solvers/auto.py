@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers import divide, portfolio
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.outcome import Outcome
 
 _SEARCH = 0.6  # of the time, at most

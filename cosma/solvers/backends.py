@@ -6,10 +6,11 @@ Values are checked against the rows, bounds by `second_opinion.py`.
 from dataclasses import replace
 from pathlib import Path
 
+from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.files import write_atomic
 from cosma.solvers import milp_ortools, milp_pulp
-from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers.base import DEFAULT_BACKEND, Options
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 from cosma.solvers.second_opinion import confirmed
 from cosma.solvers.stoppable import StoppedError

@@ -1,7 +1,6 @@
-"""What all solvers share: options, results, deadlines."""
+"""What all solvers share: options and results."""
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cosma.plan import Plan, Status
@@ -45,42 +44,6 @@ class Options:
     def inner(self) -> str:
         """What follows the colon, "" if nothing does."""
         return self.solver.partition(":")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A moment in time.monotonic() seconds, and the one at which the clock was started."""
-
-    at: float
-    started: float = field(default_factory=time.monotonic, compare=False)
-
-    @classmethod
-    def after(cls, seconds: float) -> "Deadline":
-        """The moment `seconds` from now."""
-        return cls(time.monotonic() + seconds)
-
-    def share(self, fraction: float) -> "Deadline":
-        """The moment when `fraction` of the time left will have passed."""
-        return Deadline(time.monotonic() + self.remaining_s * fraction, self.started)
-
-    def less(self, seconds: float) -> "Deadline":
-        """The moment `seconds` before this one."""
-        return Deadline(self.at - seconds, self.started)
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the clock was started."""
-        return time.monotonic() - self.started
-
-    @property
-    def remaining_s(self) -> float:
-        """Seconds left, 0 once passed."""
-        return max(0.0, self.at - time.monotonic())
-
-    @property
-    def passed(self) -> bool:
-        """Whether time is up."""
-        return time.monotonic() >= self.at
 
 
 @dataclass(frozen=True, slots=True)

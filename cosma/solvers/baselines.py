@@ -7,8 +7,9 @@ scratchpad there is no plan, and so no traffic to report.
 from collections.abc import Callable
 
 from cosma.allocate import Block, best_fit
+from cosma.deadline import Deadline
 from cosma.problem import Problem
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.eviction import TooManySumsError, belady, least_bytes
 from cosma.solvers.orders import order_of_smallest_peak
 from cosma.solvers.outcome import Outcome, Placed

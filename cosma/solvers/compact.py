@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import gcd
 
-from cosma.solvers.base import Deadline
+from cosma.deadline import Deadline
 from cosma.solvers.milp import Model
 from cosma.solvers.timeline import Timeline
 

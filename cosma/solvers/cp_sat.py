@@ -6,7 +6,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from cosma.solvers.base import Deadline
+from cosma.deadline import Deadline
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers import joint, portfolio, replacement, timeindexed
-from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers.base import DEFAULT_BACKEND, Options
 from cosma.solvers.boundary import Ledger, Stretch, stretch
 from cosma.solvers.bounds import Potentials
 from cosma.solvers.orders import LARGEST_SPACE, three_orders

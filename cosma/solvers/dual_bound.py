@@ -13,7 +13,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from cosma.solvers.base import Deadline
+from cosma.deadline import Deadline
 from cosma.solvers.milp import Model
 
 _SCALE = 1 << 30  # integer units of a price

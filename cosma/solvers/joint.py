@@ -28,9 +28,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers import backends, replacement
-from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers.base import DEFAULT_BACKEND, Options
 from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.orders import LARGEST_SPACE, three_orders
 from cosma.solvers.outcome import Outcome, Placed, named

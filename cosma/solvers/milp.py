@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from cosma.solvers.base import Deadline, Size
+from cosma.deadline import Deadline
+from cosma.solvers.base import Size
 
 _BYTES_A_TERM = 300  # here and in a solver together; measured with CP-SAT, HiGHS and CBC, rounded up
 _LOOK_AT_CLOCK = 1 << 10  # rows or columns between two looks

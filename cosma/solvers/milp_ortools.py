@@ -6,9 +6,9 @@ from dataclasses import replace
 from math import ceil, isfinite
 from typing import TYPE_CHECKING, Any
 
+from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.solvers import cp_sat, stoppable
-from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 from cosma.solvers.stoppable import LOOKING_S
 
@@ -111,7 +111,8 @@ def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
     for column, value in model.hint.items():
         program.add_hint(x[column], value)
     first = First()
-    solver, status = cp_sat.solve(program, deadline, log=log, callback=first)
+    with stoppable.heard(log):
+        solver, status = cp_sat.solve(program, deadline, log=log, callback=first)
     bound = _integer_bound(solver.best_objective_bound)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         values = tuple(solver.value(v) for v in x)
@@ -167,9 +168,10 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
     hints = []
     if model.hint and kind != mathopt.SolverType.HIGHS:  # which takes no hints here
         hints = [mathopt.SolutionHint(variable_values={x[c]: float(v) for c, v in model.hint.items()})]
-    result = mathopt.solve(
-        program, kind, params=parameters, model_params=mathopt.ModelSolveParameters(solution_hints=hints)
-    )
+    with stoppable.heard(log):
+        result = mathopt.solve(
+            program, kind, params=parameters, model_params=mathopt.ModelSolveParameters(solution_hints=hints)
+        )
     reason = result.termination.reason
     bound = _integer_bound(result.termination.objective_bounds.dual_bound)
     if result.has_primal_feasible_solution():

@@ -12,9 +12,9 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
+from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.solvers import stoppable
-from cosma.solvers.base import Deadline
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 from cosma.solvers.stoppable import LOOKING_S
 
@@ -93,7 +93,8 @@ def _solve_here(model: Model, backend: str, log: bool) -> Solved:
     for column, value in model.hint.items():
         x[column].setInitialValue(value)
     try:
-        program.solve(solver)
+        with stoppable.heard(log):
+            program.solve(solver)
     except Exception as error:  # a licence, a size limit, a broken installation: the solver's own words, one line
         return Solved("unknown", why=f"{backend} failed: {' '.join(str(error).split())[:200]}")
     # At the time limit `status` says "Optimal" for an incumbent; only `sol_status` tells them apart.

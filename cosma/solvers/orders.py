@@ -1,9 +1,10 @@
 """Schedules worth a look without a search for traffic: exported, depth first, smallest peak; and a solver of them."""
 
+from cosma.deadline import Deadline
 from cosma.graph import Graph
 from cosma.problem import Problem
 from cosma.solvers import backends, replacement
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.outcome import Outcome, Placed, named
 from cosma.solvers.search import smallest_peak
 from cosma.solvers.space import Space, whole

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from cosma.allocate import Block
+from cosma.deadline import Deadline
 from cosma.solvers import cp_sat
-from cosma.solvers.base import Deadline
 
 _EFFORT = 5.0  # CP-SAT's deterministic seconds
 _MOST_BLOCKS = 60

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers import replacement
-from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers.base import DEFAULT_BACKEND, Options
 from cosma.solvers.bounds import Potentials, peak_bound
 from cosma.solvers.orders import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
 from cosma.solvers.outcome import Outcome, Placed, cheapest, named

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from cosma.deadline import Deadline
 from cosma.solvers import backends
-from cosma.solvers.base import Deadline, Options, Size
+from cosma.solvers.base import Options, Size
 from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.outcome import Outcome, Placed, violations
 

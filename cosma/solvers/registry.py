@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.problem import Problem
 from cosma.solvers import auto, baselines, divide, joint, orders, timeindexed
 from cosma.solvers.backends import BACKENDS
-from cosma.solvers.base import Deadline, Options
+from cosma.solvers.base import Options
 from cosma.solvers.outcome import Outcome
 
 Solve = Callable[[Problem, Options, Deadline], Outcome]

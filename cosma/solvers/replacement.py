@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cosma.allocate import Block, place
+from cosma.deadline import Deadline
 from cosma.solvers import backends, compact
-from cosma.solvers.base import Deadline
 from cosma.solvers.eviction import belady
 from cosma.solvers.milp import ModelTooLargeError
 from cosma.solvers.online import place_online

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from typing import NamedTuple
 
-from cosma.solvers.base import Deadline
+from cosma.deadline import Deadline
 from cosma.solvers.space import Rules, Space, State, TooManyEvictions
 
 ALL_RULES = Rules()

@@ -12,8 +12,8 @@ Otherwise what is left is the exact bound. A solver that is contradicted is name
 
 from dataclasses import dataclass, replace
 
+from cosma.deadline import Deadline
 from cosma.solvers import milp_ortools
-from cosma.solvers.base import Deadline
 from cosma.solvers.dual_bound import dual_bound
 from cosma.solvers.milp import Model, Solved, Status
 from cosma.solvers.stoppable import StoppedError

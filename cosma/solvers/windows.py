@@ -7,8 +7,8 @@ parts (`space.part`, nothing resident) add up to a lower bound.
 
 from collections.abc import Iterator, Sequence
 
+from cosma.deadline import Deadline
 from cosma.problem import Problem
-from cosma.solvers.base import Deadline
 from cosma.solvers.bounds import Potentials
 from cosma.solvers.search import best_first
 from cosma.solvers.space import Space, part

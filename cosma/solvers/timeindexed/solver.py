@@ -1,8 +1,9 @@
 """The time-indexed programme as a solver: an incumbent, the programme, its answer checked and compared."""
 
+from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers import backends, replacement
-from cosma.solvers.base import DEFAULT_BACKEND, Deadline, Options
+from cosma.solvers.base import DEFAULT_BACKEND, Options
 from cosma.solvers.milp import Model, ModelTooLargeError
 from cosma.solvers.orders import three_orders
 from cosma.solvers.outcome import Outcome, named

@@ -1,0 +1,49 @@
+"""Models read in a process of their own, which can be ended: inference and folding do not look at the clock."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cosma.deadline import Deadline
+from cosma.errors import InputError
+from cosma.frontend.imported import DType, Imported
+from cosma.solvers import stoppable
+
+_KIND = "reading"
+
+
+class Reading:
+    """A model that is being read, from the moment on that this is made; meanwhile libraries can be loaded here."""
+
+    def __init__(
+        self, path: str | Path, dims: Mapping[str, int], dtype: DType | None, deadline: Deadline, memory_bytes: int
+    ) -> None:
+        self._path, self._deadline, self._memory_bytes = path, deadline, memory_bytes
+        self._future = stoppable.worker(_KIND).submit(_load, path, dict(dims), dtype)
+
+    def result(self) -> Imported:
+        """What `frontend.onnx_.load` gives.
+
+        Raises InputError as `load` does, and where time or memory do not suffice, with what would help.
+        """
+        path, deadline, memory_bytes = self._path, self._deadline, self._memory_bytes
+        try:
+            return stoppable.result_within(_KIND, self._future, deadline, memory_bytes)
+        except stoppable.OutOfMemoryError:
+            raise InputError(
+                f"{path}: reading the model took more than {memory_bytes:,} B of memory and was stopped; give a larger "
+                "--memory-limit, or a model that unfolds to less"
+            ) from None
+        except stoppable.StoppedError as error:
+            if not deadline.passed:
+                raise InputError(f"{path}: the process that reads the model {error}; export the model again") from None
+            spent = deadline.at - deadline.started
+            raise InputError(
+                f"{path}: reading the model was not done in {spent:.2g} s and was stopped; give a larger --time-limit, "
+                "or a model that unfolds to less"
+            ) from None
+
+
+def _load(path: str | Path, dims: Mapping[str, int], dtype: DType | None) -> Imported:
+    from cosma.frontend.onnx_ import load
+
+    return load(path, dims, dtype)
