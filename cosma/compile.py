@@ -8,6 +8,7 @@ from cosma.deadline import Deadline
 from cosma.frontend.imported import DType, Imported
 from cosma.fusion import Fusion, fuse
 from cosma.hardware import Hardware
+from cosma.names import shown
 from cosma.plan import Source
 from cosma.problem import Problem
 from cosma.solvers import registry
@@ -54,7 +55,7 @@ def state(imported: Imported, name: str, hardware: Hardware, settings: Settings)
     graph = fuse(imported.graph, fusion)
     problem = Problem(graph if weights else graph.without_weights(), hardware.capacity_bytes, hardware.alignment_bytes)
     dims = dict(sorted(settings.dims.items()))
-    source = Source(name, problem.fingerprint(), settings.dtype, fusion, weights, dims)
+    source = Source(shown(name), problem.fingerprint(), settings.dtype, fusion, weights, dims)
     return Prepared(imported, problem, source)
 
 

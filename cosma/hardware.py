@@ -12,7 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cosma.errors import InputError
+from cosma.files import read_input
 from cosma.fusion import FUSIONS, Fusion
+from cosma.names import shown
 from cosma.units import parse_bytes, parse_quantity
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -132,7 +134,7 @@ def load_hardware(
                 f"no hardware spec {name_or_path!r}{_hint(name_or_path, known)}; run 'cosma specs' to list them"
             )
     try:
-        document = yaml.safe_load(path.read_bytes())
+        document = yaml.safe_load(read_input(path))
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the hardware spec ({error.strerror}); give a name or a YAML file"
@@ -174,7 +176,7 @@ def _parse(name: str, document: object) -> Hardware:
             f"compute.fusion: {fusion!r} is unknown{_hint(fusion, FUSIONS)}; choose one of {', '.join(FUSIONS)}"
         )
     return Hardware(
-        name=name,
+        name=shown(name),
         title=spec.title,
         capacity_bytes=parse_bytes(str(pad.capacity.value), "scratchpad.capacity"),
         alignment_bytes=parse_bytes(_text(pad.alignment, "1 B"), "scratchpad.alignment"),

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cosma.errors import InputError
+from cosma.files import read_input
 from cosma.problem import Problem
 
 SCHEMA_VERSION = 1
@@ -148,7 +149,7 @@ def json_schema() -> dict[str, object]:
 def read_plan(path: str | Path) -> Plan:
     """Read a plan file. Raises InputError with one line: unreadable, not JSON, another version, wrong fields."""
     try:
-        document = json.loads(Path(path).read_bytes())
+        document = json.loads(read_input(Path(path)))
     except OSError as error:
         raise InputError(f"{path}: cannot read the plan ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -162,11 +163,22 @@ def read_plan(path: str | Path) -> Plan:
         )
     try:
         # Strict JSON mode: no string passes for a number, but lists stand for tuples.
-        return _ADAPTER.validate_json(json.dumps(document))
+        plan = _ADAPTER.validate_json(json.dumps(document))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: not a valid plan: {where}: {first['msg']}") from None
+    odd = next((name for name in _names(plan) if not name.isprintable()), None)
+    if odd is not None:
+        raise InputError(f"{path}: not a valid plan: the name {odd[:100]!r} is not printable; compile again")
+    return plan
+
+
+def _names(plan: Plan) -> Iterator[str]:
+    yield from (plan.generator, plan.hardware, plan.solver, plan.source.model, *plan.source.dims)
+    yield from (step.operator for step in plan.order)
+    yield from (residency.tensor for residency in plan.residencies)
+    yield from (move.tensor for move in plan.moves)
 
 
 def derive_moves(problem: Problem, residencies: Sequence[Residency]) -> tuple[Move, ...]:

@@ -1,5 +1,6 @@
 """Models read in a process of their own, which can be ended: inference and folding do not look at the clock."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,15 +18,19 @@ class Reading:
     def __init__(
         self, path: str | Path, dims: Mapping[str, int], dtype: DType | None, deadline: Deadline, memory_bytes: int
     ) -> None:
-        self._path, self._deadline, self._memory_bytes = path, deadline, memory_bytes
-        self._future = stoppable.worker(_KIND).submit(_load, path, dict(dims), dtype)
+        self._deadline, self._memory_bytes = deadline, memory_bytes
+        self._question = (path, dict(dims), dtype)
+        # Pipes such as <(zcat model.gz) exist in this process alone, and what is not there needs none to say so.
+        self._future = stoppable.worker(_KIND).submit(_load, *self._question) if os.path.isfile(path) else None  # noqa: PTH113, never raises
 
     def result(self) -> Imported:
         """What `frontend.onnx_.load` gives.
 
         Raises InputError as `load` does, and where time or memory do not suffice, with what would help.
         """
-        path, deadline, memory_bytes = self._path, self._deadline, self._memory_bytes
+        path, deadline, memory_bytes = self._question[0], self._deadline, self._memory_bytes
+        if self._future is None:
+            return _load(*self._question)
         try:
             return stoppable.result_within(_KIND, self._future, deadline, memory_bytes)
         except stoppable.OutOfMemoryError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosma.errors import InputError
-from cosma.files import check_suffix, check_writable, write_atomic
+from cosma.files import check_suffix, check_writable, read_input, write_atomic
 
 Row = dict[str, Any]
 WENT_WRONG = ("error", "crashed")  # statuses of runs that are tried again
@@ -28,7 +28,7 @@ class RowFile:
         self.path, self.columns = path, tuple(columns)
         self.rows = read_rows(path, self.columns) if path.exists() else []
         if self.path.exists():
-            text = self.path.read_bytes()
+            text = read_input(self.path)
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 write_atomic(self.path, whole)
@@ -54,7 +54,7 @@ class RowFile:
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """The whole rows of a file. Raises InputError: cannot be read, or written by something else."""
     try:
-        text = path.read_text()
+        text = read_input(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read the rows that are there ({error})") from None
     whole = text[: text.rfind("\n") + 1]
@@ -77,10 +77,14 @@ def to_csv(rows: Sequence[Row], columns: Sequence[str], header: bool = True) -> 
 
 
 def _cell(value: Any) -> Any:
-    """CSV knows text only: None and "" are empty cells, text itself unless it reads as another value, the rest JSON."""
+    """CSV knows text only: None and "" are empty cells, text itself unless it reads as another value, the rest JSON.
+
+    Text that a spreadsheet would take for a formula is quoted as well.
+    """
     if value is None or value == "":
         return ""
-    return value if isinstance(value, str) and read_value(value) == value else json.dumps(value)
+    plain = isinstance(value, str) and read_value(value) == value and value[0] not in "=+-@\t\r"
+    return value if plain else json.dumps(value)
 
 
 def _csv_line(cells: Sequence[Any]) -> str:

@@ -27,7 +27,8 @@ UNITS: dict[str, dict[str, Fraction]] = {
     },
 }
 
-_QUANTITY = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*([^\s\d.].*?)?\s*")
+_QUANTITY = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*([^\s\d.].*?)?\s*", re.ASCII)
+_LONGEST = 100  # characters of a quantity
 
 
 def parse_quantity(text: str, dimension: str, what: str) -> Fraction:
@@ -36,7 +37,7 @@ def parse_quantity(text: str, dimension: str, what: str) -> Fraction:
     `what` names the quantity in error messages.
     """
     units = UNITS[dimension]
-    match = _QUANTITY.fullmatch(text)
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         raise InputError(f"{what}: {text!r} is not a number with a unit; write e.g. {_example(dimension)}")
     number, unit = match.groups()

@@ -15,6 +15,7 @@ PACKAGE = Path(cosma.__file__).parent
 ORDER = [
     "errors",
     "deadline",
+    "names",
     "units",
     "files",
     "graph",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PROGRESS_AFTER_S = 2.0
+_MOST_DIGITS = 100  # of a number, more than any has
 
 
 def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -202,24 +203,41 @@ def dims_of(texts: tuple[str, ...]) -> dict[str, int]:
     sizes = {}
     for text in texts:
         name, equals, value = text.rpartition("=")
-        if not equals or not name or not value.isascii() or not value.isdigit() or not 0 < int(value) < 2**31:
+        digits = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
+        if not equals or not name or not digits or not 0 < int(value) < 2**31:
             raise InputError(f"--dim {text!r} is not NAME=N with N from 1 to 2147483647; write e.g. --dim batch=1")
         sizes[name] = int(value)
     return sizes
 
 
-def warn(model: str, imported: "Imported") -> None:
-    """Say on standard error what a model declares of its tensors that does not hold."""
-    for line in imported.notes:
-        click.echo(f"cosma: warning: {model}: {line}", err=True)
+def warn(text: str) -> None:
+    """A warning, on standard error."""
+    from cosma.names import line
+
+    click.echo(line(f"cosma: warning: {text}"), err=True)
+
+
+def warn_of(model: str, imported: "Imported") -> None:
+    """Say what a model declares of its tensors that does not hold."""
+    for note in imported.notes:
+        warn(f"{model}: {note}")
 
 
 def console() -> "Console":
     """Standard output for people."""
     from rich.console import Console
+    from rich.text import Text
 
-    # Names in a model may look like markup. A pipe has no width; 120 columns then keep lines whole.
-    return Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+    from cosma.names import shown
+
+    class Plain(Console):
+        """Shows what texts hold: no markup, and no characters that act on a terminal."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str("\n".join(map(shown, text.split("\n"))), **options)
+
+    # A pipe has no width; 120 columns then keep lines whole.
+    return Plain(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
 
 
 @contextmanager

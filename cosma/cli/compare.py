@@ -22,6 +22,7 @@ from cosma.cli.common import (
     rows_option,
     settings_of,
     warn,
+    warn_of,
 )
 from cosma.errors import InputError
 
@@ -124,13 +125,12 @@ def _runs(
     for model in models:
         reading = begin_reading(model, Deadline.after(options.time_limit_s), **flags)
         prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
-        warn(model.name, prepared.imported)
+        warn_of(model.name, prepared.imported)
         for budget, at in at_budgets(prepared, budgets, Deadline.after(options.time_limit_s)):
             if at is None:
-                click.echo(
-                    f"cosma: warning: M_P of {model.name} was not found in {options.time_limit_s:g} s; its runs at "
-                    f"{budget} are left out: give sizes, or a larger --time-limit",
-                    err=True,
+                warn(
+                    f"M_P of {model.name} was not found in {options.time_limit_s:g} s; its runs at {budget} are left "
+                    "out: give sizes, or a larger --time-limit"
                 )
                 continue
             spec = replace(hardware, capacity_bytes=at.problem.capacity_bytes)

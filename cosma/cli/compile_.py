@@ -21,7 +21,7 @@ from cosma.cli.common import (
     progress,
     settings_of,
     solver_options,
-    warn,
+    warn_of,
 )  # fmt: skip
 from cosma.cli.run import execution_json
 from cosma.deadline import Deadline
@@ -68,7 +68,7 @@ def compile_command(
         hardware = hardware_of(hw, scratchpad)
         settings, options = settings_of(**flags), options_of(**flags, model=model)
         prepared = state(reading.result(), model.name, hardware, settings)
-        warn(model.name, prepared.imported)
+        warn_of(model.name, prepared.imported)
         if check:
             from cosma.execute.run import require_runnable
 

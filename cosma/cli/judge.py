@@ -18,10 +18,11 @@ from cosma.cli.common import (
     progress,
     settings_of,
     solver_options,
-    warn,
+    warn_of,
 )
 from cosma.deadline import Deadline
 from cosma.errors import EXCEEDED_EXIT_CODE, INFEASIBLE_EXIT_CODE, InputError
+from cosma.names import markdown
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
@@ -124,7 +125,7 @@ def check_command(
 
         hardware, options = hardware_of(hw, scratchpad), options_of(**flags, model=model)
         prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
-        warn(model.name, prepared.imported)
+        warn_of(model.name, prepared.imported)
         result = solve(prepared, hardware, options, deadline)
     rows = _judge(prepared, result, limits)
     if output is not None:
@@ -172,7 +173,7 @@ def _markdown(prepared: "Prepared", result: "Result", hardware: str, rows: list[
     passed = sum(row["passed"] for row in rows)
     verdict = "passed" if passed == len(rows) else "FAILED"
     lines = [
-        f"## cosma check: {prepared.source.model} on {hardware}: {verdict}",
+        f"## cosma check: {markdown(prepared.source.model)} on {markdown(hardware)}: {verdict}",
         "",
         f"{len(prepared.problem.graph.operators)} operators, scratchpad {prepared.problem.capacity_bytes:,} B, "
         f"status {result.status}; {passed} of {len(rows)} limits met.",
@@ -185,7 +186,7 @@ def _markdown(prepared: "Prepared", result: "Result", hardware: str, rows: list[
         note = f"; {row['note']}" if row["note"] else ""
         lines.append(f"| {row['what']} | {value} | {row['limit_bytes']:,} | {_verdict(row)}{note} |")
     if result.plan is None and result.shortage is None:
-        lines += ["", *result.why]
+        lines += ["", *map(markdown, result.why)]
     if result.shortage is not None:
-        lines += ["", f"Operator {result.shortage.operator} needs {result.shortage.needed_bytes:,} B."]
+        lines += ["", f"Operator {markdown(result.shortage.operator)} needs {result.shortage.needed_bytes:,} B."]
     return "\n".join(lines) + "\n"

@@ -1,41 +1,82 @@
 """The entry point and the group that all commands belong to."""
 
+import io
+import os
 import sys
 
 import click
 
 from cosma import __version__
-from cosma.errors import INTERRUPTED_EXIT_CODE, CosmaError, VerificationError
+from cosma.errors import INTERRUPTED_EXIT_CODE, CosmaError, InputError, VerificationError
+from cosma.names import REPLACE, line, shown
 
 
 def main() -> None:
     """Entry point. Exit codes: 0 fine, 2 bad input, 3 infeasible, 4 verification failed, 5 a limit of check exceeded,
     130 interrupted."""
+    _prepare_streams()
     try:
-        code = cli.main(standalone_mode=False)
+        code = _run()
         sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as with "| head"
+        _silence(1)
+        code = 0
+    except OSError as error:
+        if error.filename is not None:  # of another file than a stream
+            raise
+        _silence(1)
+        _say(f"cosma: error: cannot write standard output: {error.strerror}; send it elsewhere")
+        code = InputError.exit_code
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command, say in one line what went wrong, and return the exit code."""
+    try:
+        return cli.main(standalone_mode=False) or 0
     except CosmaError as error:
-        click.echo(f"cosma: error: {' '.join(str(error).split())}", err=True)
+        _say(f"cosma: error: {error}")
         if isinstance(error, VerificationError):
             for violation in error.violations:
-                click.echo(f"  {violation}", err=True)
-        code = error.exit_code
+                _say(f"  {shown(violation)}")
+        return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         help_of = f"; see '{context.command_path} --help'" if context else ""
-        click.echo(f"cosma: error: {' '.join(error.format_message().split())}{help_of}", err=True)
-        code = error.exit_code
+        _say(f"cosma: error: {line(error.format_message())}{help_of}")
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         said = str(error.__cause__ or error)  # click wraps the interrupt
-        click.echo(f"cosma: interrupted; {said or 'no output file was touched'}", err=True)
-        code = INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:  # the reader of our output has gone, as with "| head"
-        sys.stderr.close()
-        code = 0
-    sys.exit(code or 0)
+        _say(f"cosma: interrupted; {said or 'no output file was touched'}")
+        return INTERRUPTED_EXIT_CODE
+
+
+def _prepare_streams() -> None:
+    """Have standard output and error take every text, also where they are closed or know few characters."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123, for the whole run
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=REPLACE)
+
+
+def _say(message: str) -> None:
+    """A line on standard error; where that cannot be written either, the exit code has to do."""
+    try:
+        click.echo(message if message.startswith("  ") else line(message), err=True)
+    except OSError:
+        _silence(2)
+
+
+def _silence(stream: int) -> None:
+    """Let what is still to be written to a stream go nowhere: Python flushes at its end and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

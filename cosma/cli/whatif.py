@@ -24,6 +24,7 @@ from cosma.cli.common import (
     settings_of,
     together,
     warn,
+    warn_of,
 )
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
@@ -95,7 +96,7 @@ def whatif_command(
 
         write_atomic(plot, draw(rows, plot.suffix[1:]))
     elif plot is not None:
-        click.echo(f"cosma: warning: no row has a plan; {plot} is not drawn", err=True)
+        warn(f"no row has a plan; {plot} is not drawn")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
@@ -134,10 +135,10 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
     def read(model: Path, dims: tuple[tuple[str, int], ...], dtype: "DType | None") -> "Imported":
         deadline = Deadline.after(options[0].time_limit_s)
         imported = Reading(model, dict(dims), dtype, deadline, options[0].memory_limit_bytes).result()
-        warn(model.name, imported)
+        warn_of(model.name, imported)
         if rated and imported.graph.uncounted:
             left_out = count_left_out(imported.graph.uncounted)
-            click.echo(f"cosma: warning: {model.name}: no estimate of compute because of {left_out}", err=True)
+            warn(f"{model.name}: no estimate of compute because of {left_out}")
         return imported
 
     options = [options_of(**flags, solver=solver, jobs=1) for solver in flags["solvers"]]
@@ -254,9 +255,6 @@ def _finish(
     from cosma import crew
     from cosma.cache import Cache, default_folder
     from cosma.whatif import key_of, run
-
-    def warn(text: str) -> None:
-        click.echo(f"cosma: warning: {text}", err=True)
 
     cache = None if no_cache else Cache(default_folder(), warn)
     there = list(file.rows) if file else []

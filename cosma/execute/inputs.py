@@ -9,8 +9,9 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from cosma.errors import InputError
-from cosma.execute.runtime import Value, dtype_of
+from cosma.execute.runtime import Value, check_rank, dtype_of
 from cosma.execute.submodel import Nodes, Type
+from cosma.files import open_input
 from cosma.frontend.program import Program
 
 _RELAYS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"])
@@ -28,6 +29,7 @@ def _input_types(program: Program) -> dict[str, Type]:
                 kind = "holds strings" if tensor.elem_type else "has no element type"
                 raise InputError(f"input {value.name!r} {kind} and cannot be run; take it out of the model")
             dims = tensor.shape.dim
+            check_rank(value.name, len(dims))
             # Only inputs that nothing reads may still have open dimensions: reading the model refuses the others.
             found[value.name] = (tensor.elem_type, tuple(d.dim_value if d.HasField("dim_value") else 1 for d in dims))
     return found
@@ -56,7 +58,7 @@ def read_inputs(path: Path, program: Program) -> dict[str, Value]:
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     refusal = InputError(f"--inputs {path}: no .npz file of plain arrays; write one with numpy.savez")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_input(path) as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise InputError(f"--inputs {path}: cannot read it ({error.strerror or 'no .npz file'})") from None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cosma.errors import InputError
 from cosma.execute.constants import Constants, evaluate, is_small
-from cosma.execute.runtime import Session, Value
+from cosma.execute.runtime import Session, Value, check_rank
 from cosma.execute.submodel import Nodes, Part, Type, anonymous
 from cosma.frontend.program import Program
 from cosma.graph import Graph, Tensor
@@ -51,6 +51,7 @@ class Kernels:
     def _type(self, tensor: Tensor) -> Type:
         if tensor.name not in self._nodes.types:
             raise InputError(f"tensor {tensor.name!r} has no element type in the model; cannot run it")
+        check_rank(tensor.name, len(tensor.shape))
         return self._nodes.types[tensor.name][0], tensor.shape
 
     def _part(self, v: int) -> Part:

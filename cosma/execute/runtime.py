@@ -17,6 +17,7 @@ Bytes = npt.NDArray[np.uint8]
 _NIBBLES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 # Kernels take numbers one by one up to the first aligned address, then in vectors: sums depend on where they begin.
 _ALIGNMENT = 64
+_MOST_DIMENSIONS = 64  # of numpy's arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,14 @@ def allocate(size: int) -> Bytes:
 def dtype_of(elem_type: int) -> np.dtype[Any]:
     """The numpy type of an ONNX element type (ml_dtypes for what numpy lacks)."""
     return onnx.helper.tensor_dtype_to_np_dtype(elem_type)
+
+
+def check_rank(name: str, rank: int) -> None:
+    """Raise InputError for a tensor of more dimensions than arrays can have; it can be planned all the same."""
+    if rank > _MOST_DIMENSIONS:
+        raise InputError(
+            f"tensor {name!r} has {rank} dimensions; a run takes no more than {_MOST_DIMENSIONS}: reshape it to run it"
+        )
 
 
 def require_onnxruntime() -> Any:

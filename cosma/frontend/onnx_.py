@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from cosma.errors import CosmaError, InputError
+from cosma.files import read_input
 from cosma.frontend import external, structure
 from cosma.frontend.bodies import check_bodies, hoist_constants
 from cosma.frontend.dimensions import Dimensions
@@ -72,7 +73,7 @@ def naming(path: Path) -> Iterator[None]:
 def parse(path: Path) -> onnx.ModelProto:
     """The protobuf in a file. Raises InputError where there is none."""
     try:
-        data = path.read_bytes()
+        data = read_input(path)
     except OSError as error:
         raise InputError(f"cannot read the model ({error.strerror}); give the path of an ONNX file") from None
     proto = onnx.ModelProto()
@@ -91,6 +92,7 @@ def tidy(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
     Returns it with the dead nodes. Raises InputError.
     """
     proto = inline(proto)
+    structure.show_names(proto.graph)
     for named in (*proto.opset_import, *structure.all_nodes(proto.graph)):
         named.domain = "" if named.domain in STANDARD else named.domain
     versions = {opset.domain: opset.version for opset in proto.opset_import}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cosma.errors import InputError
+from cosma.names import shown
 
 # Constants of up to this many elements can be shapes, pads or axes and are kept with their values;
 # larger ones are weights, of which only shape and type matter here.
@@ -120,6 +121,44 @@ def _sort_nodes(graph: Any, needs: list[list[int]]) -> None:
 
 def _label(node: Any, index: int) -> str:
     return repr(node.name) if node.name else f"{node.op_type} (node {index})"
+
+
+def show_names(graph: Any) -> None:
+    """Make visible in all names, those in bodies and of operator types too, what is not or acts on a terminal."""
+    names = {name for name in _all_names(graph) if not name.isprintable()}
+    if not names:
+        return
+    taken = set(_all_names(graph))
+    new: dict[str, str] = {}
+    for name in sorted(names):
+        base = new[name] = shown(name)
+        count = 1
+        while new[name] in taken:
+            count += 1
+            new[name] = f"{base}#{count}"
+        taken.add(new[name])
+    _rename(graph, new)
+
+
+def _all_names(graph: Any) -> Iterator[str]:
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for sub in subgraphs(node):
+            yield from _all_names(sub)
+
+
+def _rename(graph: Any, new: dict[str, str]) -> None:
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for named in (*values, *(sparse.values for sparse in graph.sparse_initializer), *graph.node):
+        named.name = new.get(named.name, named.name)
+    for node in graph.node:
+        node.op_type, node.domain = (new.get(name, name) for name in (node.op_type, node.domain))
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+        for sub in subgraphs(node):
+            _rename(sub, new)
 
 
 def name_nodes(graph: Any) -> None:

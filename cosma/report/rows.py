@@ -1,5 +1,6 @@
 """Rows of `cosma compare` and `cosma whatif` as a page, as Markdown, as CSV and as figures."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
@@ -7,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from cosma import compare, whatif
+from cosma import compare, names, whatif
 from cosma.errors import InputError
 from cosma.estimate import assumptions
 from cosma.hardware import load_hardware
@@ -68,7 +69,7 @@ _SHOWN = {
 
 def read(path: Path) -> tuple[list[Row], tuple[str, ...]]:
     """The rows of a file that `compare` or `whatif` wrote, and their columns. Raises InputError."""
-    if not path.is_file():
+    if not os.path.exists(path):  # noqa: PTH110, which never raises
         raise InputError(f"{path}: there is no such file; write one with 'cosma whatif -o' or 'cosma compare -o'")
     for columns in _SHOWN:
         try:
@@ -140,8 +141,13 @@ def markdown(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
     shown = _shown(rows, columns)
     lines = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
     for row in rows:
-        lines.append("| " + " | ".join(_text(row[c]).replace("|", "\\|") for c in shown) + " |")
+        lines.append("| " + " | ".join(_marked(row[c]) for c in shown) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _marked(value: Any) -> str:
+    """A cell of Markdown."""
+    return names.markdown(value) if isinstance(value, str) else _text(value)
 
 
 def _text(value: Any) -> str:
