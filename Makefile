@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench paper sweep results schema clean
+.PHONY: help demo test test-slow test-lowest test-newest check bench paper sweep results schema clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,22 @@ test: $(READY)  ## run the tests
 
 test-slow: $(READY)  ## run the slow tests as well
 	$(BIN)/pytest -n auto -m 'slow or not slow'
+
+# Environments of their own for the oldest and the newest versions that pyproject.toml allows; PYTHON chooses the Python.
+SUBSET := tests/test_frontend.py tests/test_reading.py tests/test_strict_reading.py tests/test_structure_fuzz.py \
+	tests/test_execute.py tests/test_kernels.py tests/test_quantised.py tests/test_golden.py tests/test_backends.py \
+	tests/test_second_opinion.py tests/test_replacement.py tests/test_report.py tests/test_hardware.py tests/test_cli.py
+
+test-lowest:  ## run a subset of the tests with the lowest versions of all dependencies
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	$(VENV)-lowest/bin/pytest -n auto $(SUBSET)
+
+test-newest:  ## run the same subset with the newest versions
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/pip install --quiet --disable-pip-version-check --upgrade -e '.[dev]'
+	$(VENV)-newest/bin/pytest -n auto $(SUBSET)
 
 check: $(READY)  ## lint and type-check
 	$(BIN)/ruff check .
@@ -54,4 +70,4 @@ schema: $(READY)  ## write the JSON Schema of plan files
 	$(BIN)/python -c 'import json; from cosma.plan import json_schema; print(json.dumps(json_schema(), indent=2))' > cosma/plan.schema.json
 
 clean:  ## remove everything that the targets made
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest out .pytest_cache .mypy_cache .ruff_cache .hypothesis

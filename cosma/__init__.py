@@ -49,6 +49,11 @@ _MODULES = {
 }
 
 
+def __dir__() -> list[str]:
+    """The public names, for completion at a prompt."""
+    return sorted([*__all__, "__version__"])
+
+
 def __getattr__(name: str) -> Any:
     """Import public names on first use, so that `cosma --help` does not wait for ONNX."""
     for module, names in _MODULES.items():

@@ -88,12 +88,17 @@ class Problem:
 
     def shortage(self) -> Shortage | None:
         """The reason why no plan exists, or None if one does: capacity >= M_R is enough."""
-        if self.capacity_bytes >= self.working_set_bytes:
-            return None
-        v = self.working_sets.index(self.working_set_bytes)
+        return next(iter(self.shortages()), None)
+
+    def shortages(self) -> list[Shortage]:
+        """Every operator that does not fit on its own, the largest first; empty where a plan exists."""
+        large = [v for v, size in enumerate(self.working_sets) if size > self.capacity_bytes]
+        return [self._shortage(v) for v in sorted(large, key=lambda v: -self.working_sets[v])]
+
+    def _shortage(self, v: int) -> Shortage:
         mode = min(self.modes[v], key=self.mode_bytes)
         operands = sorted(((self.graph.tensors[a].name, self.sizes[a]) for a in mode.resident), key=lambda x: -x[1])
-        return Shortage(self.graph.operators[v].name, tuple(operands), self.working_set_bytes, self.capacity_bytes)
+        return Shortage(self.graph.operators[v].name, tuple(operands), self.working_sets[v], self.capacity_bytes)
 
     @property
     def compulsory_bytes(self) -> int:

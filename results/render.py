@@ -190,6 +190,24 @@ def sweep_summary() -> str:
     )
 
 
+def share_with_plans() -> str:
+    """For how many networks and machines there is a plan at all."""
+    swept = [r for r in rows("whatif/rows") if not r["model"].startswith("tiny_")]
+    networks, machines = ({r[column] for r in swept} for column in ("model", "hardware"))
+    shares = []
+    for dtype in ("float32", "int8"):
+        of = [r for r in swept if r["dtype"] == dtype]
+        count = sum(r["status"] != "infeasible" for r in of)
+        shares.append(f"{100 * count / len(of):.0f} % in {dtype}")
+    none = machines - {r["hardware"] for r in swept if r["status"] != "infeasible"}
+    return (
+        "Today every operand of an operator has to lie in the scratchpad while it runs: where a single operator needs "
+        f"more, there is no plan, and cosma says which and by how much. Of the {len(networks)} networks on the "
+        f"{len(machines)} machines below {' and '.join(shares)} get a plan; on {len(none)} machines, the smallest, "
+        "none does. Streamed and tiled operators will change that."
+    )
+
+
 def mutations_table() -> str:
     """What became of plans changed in one place, over all networks, settings, capacities and alignments."""
     found = rows("mutations")
@@ -275,6 +293,7 @@ def _parts() -> dict[str, str]:
         "paper": paper_summary(),
         "staircase": staircase_figure(),
         "sweep": sweep_summary(),
+        "share": share_with_plans(),
         "demo": demo(),
     }
 

@@ -24,7 +24,7 @@ from cosma.cli.common import (
     warn,
     warn_of,
 )
-from cosma.errors import InputError
+from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compare import Run
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 def compare_command(
     models: tuple[Path, ...], solvers: str, budgets: str, hw: str | None, jobs: int, output: Path | None,
     plot: Path | None, as_json: bool, **flags: Any,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Run several solvers on MODELS at several capacities and lay the results side by side.
 
     \b
@@ -95,6 +95,7 @@ def compare_command(
         print_table(console(), rows)
         if known:
             click.echo(f"{known} of {len(runs)} rows were in {output} already")
+    return 0 if any(row["non_compulsory_bytes"] is not None for row in rows) else INFEASIBLE_EXIT_CODE
 
 
 def _listed(text: str, option: str) -> list[str]:

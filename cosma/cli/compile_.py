@@ -21,11 +21,12 @@ from cosma.cli.common import (
     progress,
     settings_of,
     solver_options,
+    warn,
     warn_of,
 )  # fmt: skip
 from cosma.cli.run import execution_json
 from cosma.deadline import Deadline
-from cosma.errors import INFEASIBLE_EXIT_CODE
+from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
@@ -69,17 +70,23 @@ def compile_command(
         settings, options = settings_of(**flags), options_of(**flags, model=model)
         prepared = state(reading.result(), model.name, hardware, settings)
         warn_of(model.name, prepared.imported)
+        network, execution, refusal = None, None, None
         if check:
-            from cosma.execute.run import require_runnable
+            from cosma.execute.run import execute, ready
 
-            require_runnable(prepared, model)
+            try:
+                network = ready(prepared, model)
+            except InputError as error:
+                if not targets:
+                    raise
+                refusal = error  # a plan can be made and written all the same
         result = solve(prepared, hardware, options, deadline)
-        execution = None
-        if check and result.plan is not None:
-            from cosma.execute.run import run
-
-            execution = run(result.plan, prepared, model)
-        _write_outputs(prepared, result, targets)
+        _write_outputs(prepared, hardware, result, targets)
+        if network is not None and result.plan is not None:
+            execution = execute(result.plan, prepared.problem, network)
+        if refusal is not None and result.plan is not None:
+            written = ", ".join(str(path) for path in targets.values())
+            raise InputError(f"{refusal} ({written} written all the same: the plan is valid, but cannot be run)")
     seconds = time.perf_counter() - start
     if as_json:
         document = _compile_json(prepared, hardware, result, seconds, output)
@@ -105,10 +112,18 @@ def _check_targets(asked: dict[str, Path | None], *kept: Path | None) -> dict[st
     return targets
 
 
-def _write_outputs(prepared: "Prepared", result: "Result", targets: dict[str, Path]) -> None:
+def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result", targets: dict[str, Path]) -> None:
+    """Write what was asked for. Without a plan that is the page alone, and old files stay, which is said."""
     from cosma.files import write_atomic
 
     if result.plan is None:
+        if "report" in targets and result.shortage is not None:
+            from cosma.report.infeasible import page
+
+            write_atomic(targets["report"], page(prepared, hardware, prepared.problem.shortages()).encode())
+        for kind, path in targets.items():
+            if path.is_file() and not (kind == "report" and result.shortage is not None):
+                warn(f"there is no plan; {path} is an earlier file and was not touched")
         return
     contents = {}
     if "plan" in targets:
@@ -157,6 +172,10 @@ def _compile_json(
         "shortage": None
         if result.shortage is None
         else {**asdict(result.shortage), "missing_bytes": result.shortage.missing_bytes},
+        "too_large": [
+            {"operator": s.operator, "needed_bytes": s.needed_bytes, "missing_bytes": s.missing_bytes}
+            for s in problem.shortages()
+        ],
         "seconds": round(seconds, 3),
         "plan": str(output) if output is not None and result.plan is not None else None,
         "version": __version__,
@@ -191,7 +210,9 @@ def _print_result(
 
     screen = console()
     if result.shortage is not None:
-        text.print_shortage(screen, prepared, hardware, result.shortage)
+        from cosma.report.infeasible import print_shortages
+
+        print_shortages(screen, prepared, hardware, prepared.problem.shortages())
         return
     if result.plan is None:
         text.print_failure(screen, prepared, result)

@@ -72,6 +72,7 @@ def execution_json(execution: "Execution") -> dict[str, Any]:
         "difference": None if difference is None else asdict(difference),
         "outputs": dict(execution.outputs),
         "stripped_weights": execution.stripped,
+        "inputs_drawn": execution.drawn or None,
         "absent_files": list(execution.absent),
         "seconds": round(execution.seconds, 3),
     }

@@ -80,8 +80,12 @@ def _listed(types: dict[str, Type]) -> str:
     return ", ".join(repr(name) for name in types) or "none"
 
 
-def draw_inputs(program: Program, nodes: Nodes, seed: int) -> dict[str, Value]:
-    """Random inputs: normal floats; integers that are valid indices where something is gathered with them.
+# Of drawn floats, in turn.
+RANGES = ("normally distributed", "normally distributed, a tenth as large", "from 0.01 to 1")
+
+
+def draw_inputs(program: Program, nodes: Nodes, seed: int, attempt: int = 0) -> dict[str, Value]:
+    """Random inputs: floats in `RANGES[attempt]`; integers that are valid indices where something is gathered.
 
     Other integers are 0 or 1 (masks), or anything that fits where they have eight bits (images).
     """
@@ -93,8 +97,22 @@ def draw_inputs(program: Program, nodes: Nodes, seed: int) -> dict[str, Value]:
             low, high = _range(dtype, list(_axes(name, nodes)))
             found[name] = Value.of(random.integers(low, high, shape, np.int64, endpoint=True).astype(dtype))
         else:
-            found[name] = Value.of(random.standard_normal(shape).astype(dtype))
+            drawn = (
+                random.uniform(0.01, 1, shape) if attempt == 2 else random.standard_normal(shape) * (1, 0.1)[attempt]
+            )
+            found[name] = Value.of(drawn.astype(dtype))
     return found
+
+
+def _floats(random: np.random.Generator, shape: tuple[int, ...], attempt: int) -> npt.NDArray[np.float64]:
+    if attempt == 2:
+        return random.uniform(0.01, 1, shape)
+    return random.standard_normal(shape) * (1, 0.1)[attempt]
+
+
+def drawn_integers(program: Program) -> list[str]:
+    """Names of the inputs that hold integers, which may be indices or lengths that no draw can guess."""
+    return [name for name, (elem_type, _) in _input_types(program).items() if dtype_of(elem_type).kind in "iu"]
 
 
 def _range(dtype: np.dtype[Any], axes: list[int]) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 """Operators of a plan, fused ones as well, as small models that ONNX Runtime runs."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cosma.errors import InputError
 from cosma.execute.constants import Constants, evaluate, is_small
-from cosma.execute.runtime import Session, Value, check_rank
+from cosma.execute.runtime import RunError, Session, Value, check_rank
 from cosma.execute.submodel import Nodes, Part, Type, anonymous
 from cosma.frontend.program import Program
 from cosma.graph import Graph, Tensor
@@ -22,9 +23,27 @@ class Kernel:
     outputs: tuple[int, ...]
 
     def run(self, where: Mapping[int, Value]) -> None:
-        """Run on the tensors `where` they lie, by index in the graph, outputs included."""
+        """Run on the tensors `where` they lie, by index in the graph, outputs included.
+
+        Raises InputError where the runtime refuses, and where results have another shape than the plan has room for:
+        the model declares what it does not make.
+        """
         operands = [*(where[a] for a in self.inputs), *self.fed]
-        self.session.run_into(operands, [where[a] for a in self.outputs], self.name)
+        try:
+            self.session.run_into(operands, [where[a] for a in self.outputs], self.name)
+        except RunError:
+            with contextlib.suppress(RunError):  # it cannot run at all
+                self._check_shapes(operands, [where[a].shape for a in self.outputs])
+            raise
+
+    def _check_shapes(self, operands: Sequence[Value], planned: Sequence[tuple[int, ...]]) -> None:
+        made = self.session.run(dict(zip(self.session.inputs, operands, strict=True)))
+        for i, (value, shape) in enumerate(zip(made, planned, strict=True)):
+            if value.shape != shape:
+                raise InputError(
+                    f"operator {self.name!r} makes result {i} of shape {list(value.shape)} of these inputs, where the "
+                    f"model declares {list(shape)}: the declaration is wrong, or --inputs have to be others"
+                )
 
 
 class Kernels:

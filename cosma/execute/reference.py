@@ -75,17 +75,21 @@ def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple
                 del values[a]
 
 
+class NotANumberError(InputError):
+    """An ordinary run makes NaN, which a plan's run could not tell from free bytes of the scratchpad."""
+
+
 def operator_digests(kernels: Kernels, home: Mapping[int, Bytes]) -> dict[int, int]:
     """A digest of what each operator writes when run on its own in host memory, by tensor index.
 
-    Raises InputError naming the first operator that makes a NaN: free bytes of the scratchpad are NaN as well.
+    Raises NotANumberError naming the first operator that makes a NaN: free bytes of the scratchpad are NaN as well.
     """
     found: dict[int, int] = {}
     for v, values in run_operators(kernels, home):
         operator = kernels.graph.operators[v]
         for a in operator.outputs:
             if _has_nan(values[a]):
-                raise InputError(
+                raise NotANumberError(
                     f"operator {operator.name!r} ({operator.op_type}) makes NaN of these inputs and weights, in an "
                     "ordinary run as well; NaN would hide stale bytes: give other --inputs, another --seed or the "
                     "weights that the model was trained with"

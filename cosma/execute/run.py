@@ -1,5 +1,6 @@
 """Plan + model + inputs -> Execution: run the plan on its machine and compare with an ordinary run."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +11,18 @@ import numpy as np
 from cosma.compile import Prepared
 from cosma.errors import InputError, VerificationError
 from cosma.execute.constants import Constants, read_constants
-from cosma.execute.inputs import draw_inputs, read_inputs
+from cosma.execute.inputs import RANGES, draw_inputs, drawn_integers, read_inputs
 from cosma.execute.kernels import Kernels
 from cosma.execute.machine import Event, Executed, Machine, digest
-from cosma.execute.reference import Difference, difference_of, first_difference, operator_digests, run_whole
-from cosma.execute.runtime import Bytes, Value, require_onnxruntime
+from cosma.execute.reference import (
+    Difference,
+    NotANumberError,
+    difference_of,
+    first_difference,
+    operator_digests,
+    run_whole,
+)
+from cosma.execute.runtime import Bytes, RunError, Value, require_onnxruntime
 from cosma.execute.submodel import Nodes
 from cosma.frontend.onnx_ import load
 from cosma.frontend.program import Program, read_program
@@ -30,7 +38,8 @@ class Execution:
     Every operator has written what it writes in host memory, bit for bit. outputs: the outputs of the
     model and their bytes. difference: None if all equal a run of the whole model bit for bit; otherwise
     the first operator whose kernel gives other bits there than on its own, or that writes an output which
-    differs. stripped: weights that were made up, some for want of the files `absent`.
+    differs. stripped: weights that were made up, some for want of the files `absent`. drawn: the range that
+    inputs were drawn from, if not the usual one.
     seconds: wall time of the plan's steps alone.
     """
 
@@ -44,6 +53,7 @@ class Execution:
     difference: Difference | None
     stripped: int
     absent: tuple[str, ...]
+    drawn: str
     events: tuple[Event, ...]
     seconds: float
 
@@ -68,6 +78,8 @@ class Network:
     nodes: Nodes
     constants: Constants
     inputs: dict[str, Value]
+    seed: int | None = None  # the inputs were drawn from it
+    drawn: str = ""  # in which range, if not in the usual one
     _ordinary: dict[str, Ordinary] = field(default_factory=dict)
     _whole: list[Bytes] | None = None
 
@@ -77,18 +89,49 @@ class Network:
         program = read_program(path, dims)
         nodes = Nodes(program.folded)
         constants = read_constants(program, seed)
-        given = draw_inputs(program, nodes, seed) if inputs is None else read_inputs(inputs, program)
-        return cls(program, nodes, constants, given)
+        if inputs is not None:
+            return cls(program, nodes, constants, read_inputs(inputs, program))
+        return cls(program, nodes, constants, draw_inputs(program, nodes, seed), seed)
 
     def ordinary(self, problem: Problem) -> Ordinary:
-        """The operators of a problem and what they compute. Raises InputError if that is NaN anywhere."""
+        """The operators of a problem and what they compute.
+
+        Inputs that were drawn and make NaN are drawn again from smaller ranges, as long as nothing else has been
+        computed of them. Raises InputError if that is NaN anywhere, and where the model cannot run.
+        """
         key = problem.fingerprint()
         if key not in self._ordinary:
             kernels = Kernels(problem.graph, self.nodes, self.program, self.constants)
-            inputs = {a: self.inputs[t.name] for a, t in enumerate(problem.graph.tensors) if t.kind == "input"}
-            home = {a: value.data for a, value in (inputs | kernels.weights).items()}
-            self._ordinary[key] = Ordinary(kernels, home, operator_digests(kernels, home))
+            self._ordinary[key] = self._first_without_nan(problem, kernels)
         return self._ordinary[key]
+
+    def _first_without_nan(self, problem: Problem, kernels: Kernels) -> Ordinary:
+        try:
+            return self._run_once(problem, kernels)
+        except NotANumberError:
+            if self.seed is None or self._ordinary or self._whole is not None:
+                raise
+            first = self.inputs
+            for attempt in range(1, len(RANGES)):
+                self.inputs = draw_inputs(self.program, self.nodes, self.seed, attempt)
+                self.drawn = RANGES[attempt]
+                with contextlib.suppress(NotANumberError):
+                    return self._run_once(problem, kernels)
+            self.inputs = first
+            raise
+        except RunError as error:
+            integers = [] if self.seed is None else drawn_integers(self.program)
+            if not integers:
+                raise
+            names = ", ".join(integers[:5])
+            raise InputError(
+                f"{error}; the integer inputs ({names}) were drawn: give real ones with --inputs"
+            ) from None
+
+    def _run_once(self, problem: Problem, kernels: Kernels) -> Ordinary:
+        inputs = {a: self.inputs[t.name] for a, t in enumerate(problem.graph.tensors) if t.kind == "input"}
+        home = {a: value.data for a, value in (inputs | kernels.weights).items()}
+        return Ordinary(kernels, home, operator_digests(kernels, home))
 
     def whole(self) -> list[Bytes]:
         """The outputs of an ordinary run, in the model's order; run once."""
@@ -115,9 +158,20 @@ def run(plan: Plan, prepared: Prepared, path: Path, inputs: Path | None = None, 
     Raises InputError for inputs, weights or settings that it cannot be run with, VerificationError for
     a plan that is not valid, moves other bytes than it claims or computes something else than the model.
     """
-    require_runnable(prepared, path)
+    network = ready(prepared, path, inputs, seed)
     require_valid(plan, prepared.problem)
-    return execute(plan, prepared.problem, Network.read(path, prepared.source.dims, inputs, seed))
+    return execute(plan, prepared.problem, network)
+
+
+def ready(prepared: Prepared, path: Path, inputs: Path | None = None, seed: int = 0) -> Network:
+    """The network of a model, after an ordinary run of its operators: whatever plan there is can be run on it.
+
+    Raises InputError where it cannot run at all, with which no plan would change anything.
+    """
+    require_runnable(prepared, path)
+    network = Network.read(path, prepared.source.dims, inputs, seed)
+    network.ordinary(prepared.problem)
+    return network
 
 
 def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
@@ -141,6 +195,7 @@ def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
         difference=difference,
         stripped=len(network.constants.stripped),
         absent=network.constants.absent,
+        drawn=network.drawn,
         events=executed.events,
         seconds=seconds,
     )

@@ -75,6 +75,10 @@ def require_onnxruntime() -> Any:
     return onnxruntime
 
 
+class RunError(InputError):
+    """What ONNX Runtime says while it runs a model."""
+
+
 class Session:
     """A model ready to run. One thread, no optimisation, no repacked weights: equal calls give equal bits."""
 
@@ -137,7 +141,7 @@ class Session:
             line = _line(error)
             if name != self._name:  # but for names an equal operator, whose nodes the runtime names
                 line = re.sub(r" Name:'.*?'(?= Status Message:)", "", line)
-            raise InputError(f"ONNX Runtime cannot run {name!r}: {line}") from None
+            raise RunError(f"ONNX Runtime cannot run {name!r}: {line}") from None
 
 
 def _byte_size(elem_type: int, shape: tuple[int, ...]) -> int:

@@ -2,19 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from cosma.compile import Prepared
 from cosma.estimate import Estimates, count_left_out, estimate, known_macs
-from cosma.execute.run import Execution
 from cosma.graph import Graph
-from cosma.hardware import Hardware, load_hardware, spec_names
-from cosma.problem import Problem, Shortage
+from cosma.hardware import Hardware
+from cosma.problem import Problem
 from cosma.solvers.base import Result, Size
 from cosma.solvers.registry import Entry
-from cosma.units import align_up, format_bytes, format_si
+from cosma.units import format_bytes, format_si
+
+if TYPE_CHECKING:  # who prints no run need not load what runs
+    from cosma.execute.run import Execution
 
 SHOWN = 10  # rows of a listing that is cut short
 
@@ -45,7 +48,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
     proved = f" (proved: {result.bound_name})" if result.status == "optimal" else ""
     size = [] if result.size is None else [("programme", _describe_size(result.size))]
     return [
-        ("model", _describe_model(prepared)),
+        ("model", describe_model(prepared)),
         ("hardware", f"{hardware.name}: {scratchpad}"),
         ("budget", _describe_budget(problem)),
         ("compulsory", both(claims.compulsory_bytes)),
@@ -64,7 +67,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
     ]
 
 
-def execution_rows(execution: Execution) -> list[tuple[str, str]]:
+def execution_rows(execution: "Execution") -> list[tuple[str, str]]:
     """What a run of a plan found; only its last line differs from run to run."""
     total = execution.compulsory_bytes + execution.non_compulsory_bytes
     outputs = [f"{name} ({size:,} B)" for name, size in execution.outputs[:SHOWN]]
@@ -81,6 +84,8 @@ def execution_rows(execution: Execution) -> list[tuple[str, str]]:
     if found is not None:
         where = f"{found.operator!r} ({found.op_type}) by up to {found.ulps:,} ULPs in {found.tensor!r}"
         rows.append(("whole model", f"differs: its kernels give other bits in one run, first in {where}"))
+    if execution.drawn:
+        rows.append(("inputs", f"drawn {execution.drawn}: in a larger range they make NaN"))
     if execution.stripped:
         files = ", ".join(repr(name) for name in execution.absent)
         why = f": {files} not there" if files else ""
@@ -88,7 +93,8 @@ def execution_rows(execution: Execution) -> list[tuple[str, str]]:
     return [*rows, ("run time", f"{execution.seconds:.2f} s")]
 
 
-def _describe_model(prepared: Prepared) -> str:
+def describe_model(prepared: Prepared) -> str:
+    """A model in one line: its size and how it was read."""
     source, graph = prepared.source, prepared.problem.graph
     what = "activations and weights" if source.weights else "activations only"
     dims = "".join(f", {key}={value}" for key, value in source.dims.items())
@@ -127,7 +133,7 @@ def _describe_size(size: Size) -> str:
 
 def print_failure(console: Console, prepared: Prepared, result: Result) -> None:
     """Why a method has no plan although the working sets fit."""
-    console.print(f"{_describe_model(prepared)}", highlight=False)
+    console.print(f"{describe_model(prepared)}", highlight=False)
     print_rows(console, [("status", f"infeasible for {result.solver}"), *(("why", line) for line in result.why)])
     print_rows(console, [("would help", "another solver, e.g. --solver auto; a plan exists at this capacity")])
 
@@ -148,36 +154,6 @@ def _describe_fragmentation(result: Result) -> str:
     return f"{both(result.fragmentation_bytes)} of the traffic is there because of addresses"
 
 
-def print_shortage(console: Console, prepared: Prepared, hardware: Hardware, shortage: Shortage) -> None:
-    """Why there is no plan, and what would help."""
-    smallest = align_up(shortage.needed_bytes, hardware.alignment_bytes)
-    rows = [
-        ("model", _describe_model(prepared)),
-        ("status", f"infeasible: operator {shortage.operator!r} does not fit into the scratchpad of {hardware.name}"),
-        ("needed", both(shortage.needed_bytes)),
-        ("available", both(shortage.available_bytes)),
-        ("missing", both(shortage.missing_bytes)),
-    ]
-    operands = list(shortage.operands)
-    rows += [("operand" if i == 0 else "", f"{name}  {both(size)}") for i, (name, size) in enumerate(operands[:SHOWN])]
-    if len(operands) > SHOWN:
-        rows.append(("", f"and {len(operands) - SHOWN} more"))
-    specs = specs_with(shortage.needed_bytes)
-    rows.append(("would help", f"--scratchpad '{smallest} B', the smallest capacity that works"))
-    rows.append(("", f"--hw with one of: {', '.join(specs)}" if specs else "none of hw_specs has that much"))
-    if prepared.source.weights:
-        rows.append(("", "--no-weights, if parameters are kept elsewhere"))
-    if prepared.source.dtype != "int8":
-        rows.append(("", "a smaller element type, e.g. --dtype int8"))
-    print_rows(console, rows)
-
-
-def specs_with(needed_bytes: int) -> list[str]:
-    """Names of the smallest specs that come with cosma and hold a working set of this size."""
-    enough = [spec for name in spec_names() if (spec := load_hardware(name)).capacity_bytes >= needed_bytes]
-    return [spec.name for spec in sorted(enough, key=lambda spec: spec.capacity_bytes)][:5]
-
-
 def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> None:
     """What `cosma inspect` shows: sizes, budgets, the largest working sets, what was folded and fused."""
     problem, imported = prepared.problem, prepared.imported
@@ -189,7 +165,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
     print_rows(
         console,
         [
-            ("model", _describe_model(prepared)),
+            ("model", describe_model(prepared)),
             ("tensors", ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items()))),
             ("weights", f"{len(weights)}, {both(sum(t.size_bytes for t in weights))}"),
             (

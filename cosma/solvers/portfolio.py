@@ -84,9 +84,9 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
     if options.known_bound > bound:
         bound, name = min(options.known_bound, best.cost_bytes), "larger scratchpad"
     why = (
-        f"searched all schedules: {len(parts)} independent parts, {len(answers)} kinds, {states:,} states",
+        f"{'searched all schedules' if lost is not None else 'a limit struck before all schedules were searched'}: "
+        f"{len(parts)} independent parts, {len(answers)} kinds, {states:,} states",
         "exported order is as good as any" if best is start and _is_exported(best) and best.cost_bytes == bound else "",
-        "" if lost is not None else "a limit was reached before the search ended",
         *_explain(parts, chosen),
     )
     return Outcome(best, bound, name, tuple(line for line in why if line), states, lost)
