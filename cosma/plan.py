@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from cosma.errors import InputError
 from cosma.files import read_input
+from cosma.kinds import complain
 from cosma.problem import Problem
 
 SCHEMA_VERSION = 1
@@ -153,8 +154,10 @@ def read_plan(path: str | Path) -> Plan:
     except OSError as error:
         raise InputError(f"{path}: cannot read the plan ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
+        complain(Path(path), "plan")
         raise InputError(f"{path}: not a plan file: no valid JSON ({str(error)[:120]})") from None
     if not isinstance(document, dict) or "schema_version" not in document:
+        complain(Path(path), "plan")
         raise InputError(f"{path}: not a plan file: no schema_version; write one with 'cosma compile -o'")
     version = document["schema_version"]
     if version != SCHEMA_VERSION:

@@ -1,23 +1,22 @@
 """Quantities with units: "256 KiB" <-> 262144, "16 GB/s" -> 16e9, and alignment."""
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 
 from cosma.errors import InputError
 
 _SI = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_PICO = {"f": Fraction(1, 1000), "p": Fraction(1), "n": Fraction(1000)}
 _IEC = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 
-# One table a dimension: unit -> its size in the base unit named by the key.
+_PREFIXES = {p: Fraction(f) for p, f in {**_SI, **_IEC}.items()}
+# One table a dimension: unit -> its size in the base unit named by the key. A bit is spelled out: who writes a small b
+# may mean either.
 UNITS: dict[str, dict[str, Fraction]] = {
-    "bytes": {p + "B": Fraction(f) for p, f in {**_SI, **_IEC}.items()},
-    "bytes/s": {p + "B/s": Fraction(f) for p, f in {**_SI, **_IEC}.items()},
-    "pJ/B": {
-        "fJ/B": Fraction(1, 1000),
-        "pJ/B": Fraction(1),
-        "nJ/B": Fraction(1000),
-        "pJ/bit": Fraction(8),
-    },
+    "bytes": {**{p + "B": f for p, f in _PREFIXES.items()}, **{p + "bit": f / 8 for p, f in _PREFIXES.items()}},
+    "bytes/s": {**{p + "B/s": f for p, f in _PREFIXES.items()}, **{p + "bit/s": f / 8 for p, f in _PREFIXES.items()}},
+    "pJ/B": {f"{p}J/{unit}": f * per for p, f in _PICO.items() for unit, per in (("B", 1), ("bit", 8))},
     "Hz": {p + "Hz": Fraction(f) for p, f in _SI.items()},
     "MAC/cycle": {"MAC/cycle": Fraction(1)},
     # One multiply-accumulate is two operations.
@@ -26,6 +25,7 @@ UNITS: dict[str, dict[str, Fraction]] = {
         **{p + "MAC/s": Fraction(_SI[p]) for p in ("T", "G")},
     },
 }
+_USUAL = {"bytes": "KiB", "bytes/s": "GB/s", "pJ/B": "pJ/B", "Hz": "MHz", "MAC/cycle": "MAC/cycle", "MAC/s": "TOPS"}
 
 _QUANTITY = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*([^\s\d.].*?)?\s*", re.ASCII)
 _LONGEST = 100  # characters of a quantity
@@ -39,20 +39,28 @@ def parse_quantity(text: str, dimension: str, what: str) -> Fraction:
     units = UNITS[dimension]
     match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
-        raise InputError(f"{what}: {text!r} is not a number with a unit; write e.g. {_example(dimension)}")
+        raise InputError(f"{what}: {text[:_LONGEST]!r} is not a number with a unit; write e.g. {_example(dimension)}")
     number, unit = match.groups()
+    if number.startswith("-") and Fraction(number):
+        raise InputError(f"{what}: {text!r} is negative; it must be 0 or more, e.g. {_example(dimension)}")
     if unit is None:
-        raise InputError(f"{what}: {text!r} has no unit; write e.g. {number} {_some_unit(dimension)}")
-    if unit not in units:
-        # "kib" and "gb/s" are what people type; accept any case where only one unit can be meant.
-        same = [known for known in units if known.lower() == unit.lower()]
-        if len({units[known] for known in same}) != 1:
-            raise InputError(f"{what}: unknown unit {unit!r} in {text!r}; known units: {', '.join(units)}")
-        unit = same[0]
-    value = Fraction(number) * units[unit]
-    if value < 0:
-        raise InputError(f"{what}: {text!r} is negative; it must be 0 or more")
-    return value
+        # A bare number of bytes is most likely meant as one: nobody counts thousands of KiB.
+        usual = "B" if dimension == "bytes" else _USUAL[dimension]
+        raise InputError(f"{what}: {text!r} has no unit; write e.g. '{number} {usual}'")
+    return Fraction(number) * units[_unit(unit, units, text, what)]
+
+
+def _unit(unit: str, units: Mapping[str, Fraction], text: str, what: str) -> str:
+    """The unit as the table has it; other cases are accepted where one unit alone can be meant."""
+    if unit in units:
+        return unit
+    same = [known for known in units if known.lower() == unit.lower()]
+    if same and re.search(r"b(/s)?$", unit):
+        bits = re.sub(r"B(/s)?$", r"bit\1", same[0])
+        raise InputError(f"{what}: {text!r} has a small b, which could be bits or bytes; write {same[0]} or {bits}")
+    if len({units[known] for known in same}) != 1:
+        raise InputError(f"{what}: unknown unit {unit!r} in {text!r}; known units: {', '.join(units)}")
+    return same[0]
 
 
 def parse_bytes(text: str, what: str = "size") -> int:
@@ -65,12 +73,8 @@ def parse_bytes(text: str, what: str = "size") -> int:
     return int(value)
 
 
-def _some_unit(dimension: str) -> str:
-    return "KiB" if dimension == "bytes" else next(reversed(UNITS[dimension]))
-
-
 def _example(dimension: str) -> str:
-    return repr(f"16 {_some_unit(dimension)}")
+    return repr(f"16 {_USUAL[dimension]}")
 
 
 def format_bytes(count: int) -> str:

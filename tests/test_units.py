@@ -12,7 +12,17 @@ from cosma.units import align_up, format_bytes, format_si, parse_bytes, parse_qu
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("512KiB", 524288), ("1.5 MiB", 1572864), ("300 B", 300), ("8 MB", 8_000_000), ("2kib", 2048), ("1e3 B", 1000)],
+    [
+        ("512KiB", 524288),
+        ("1.5 MiB", 1572864),
+        ("300 B", 300),
+        ("8 MB", 8_000_000),
+        ("2kIB", 2048),
+        ("1e3 B", 1000),
+        ("8 Kbit", 1000),
+        ("2 Kibit", 256),
+        ("0.5KiB", 512),
+    ],
 )
 def test_bytes(text: str, expected: int) -> None:
     assert parse_bytes(text) == expected
@@ -23,6 +33,8 @@ def test_bytes(text: str, expected: int) -> None:
     [
         ("512", "no unit"), ("-1 KiB", "negative"), ("lots", "not a number"), ("3 KiX", "unknown unit"), ("", "not a"),
         ("0.3 B", "whole number"), ("1e30 B", "63 bits"), ("nan B", "not a number"), ("1 GB/s", "unknown unit"),
+        ("16384", "write e.g. '16384 B'"), ("-5", "'-5' is negative"), ("8 Kb", "small b, which could be bits or bytes; write kB or kbit"),
+        ("2kib", "write KiB or Kibit"), ("3 bit", "whole number"), ("٣ KiB", "not a number"), ("9" * 5000, "not a number"),
     ],
 )  # fmt: skip
 def test_bytes_refused(text: str, complaint: str) -> None:
@@ -33,6 +45,10 @@ def test_bytes_refused(text: str, complaint: str) -> None:
 def test_other_dimensions() -> None:
     assert parse_quantity("16 GB/s", "bytes/s", "x") == 16 * 10**9
     assert parse_quantity("8 pJ/bit", "pJ/B", "x") == 64
+    assert parse_quantity("8 Gbit/s", "bytes/s", "x") == 10**9
+    for text, dimension in (("8 Gb/s", "bytes/s"), ("10 pJ/b", "pJ/B")):
+        with pytest.raises(InputError, match="small b, which could be bits or bytes"):
+            parse_quantity(text, dimension, "x")
     assert parse_quantity("0.5 GHz", "Hz", "x") == Fraction(500_000_000)
 
 

@@ -88,13 +88,23 @@ def inspect_command(
 
 @click.command("specs")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--keys", "only_keys", is_flag=True, help="List the keys that a spec file may have, and what they mean.")
 @json_option
-def specs_command(names: tuple[str, ...], as_json: bool) -> None:
+def specs_command(names: tuple[str, ...], only_keys: bool, as_json: bool) -> None:
     """List the hardware specs that come with cosma, or every figure of each NAME with its source.
 
     \b
     Example: cosma specs gemmini_default
     """
+    if only_keys:
+        from cosma.report.specs import print_keys
+        from cosma.spec import json_schema
+
+        if as_json:
+            click.echo(json.dumps(json_schema(), indent=2))
+        else:
+            print_keys(console())
+        return
     from cosma.hardware import load_hardware, spec_names
     from cosma.report.specs import print_figures, print_specs
 

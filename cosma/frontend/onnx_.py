@@ -21,6 +21,7 @@ from cosma.frontend.imported import DType, Imported, Names
 from cosma.frontend.lower import lower
 from cosma.frontend.operators import STANDARD, check_nodes, label
 from cosma.frontend.shapes import infer
+from cosma.kinds import complain
 
 
 def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType | None = None) -> Imported:
@@ -80,8 +81,10 @@ def parse(path: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except Exception:
+        complain(path, "ONNX model")
         raise InputError(f"not an ONNX file, or truncated ({len(data)} bytes); export or download it again") from None
     if not proto.HasField("graph"):
+        complain(path, "ONNX model")
         raise InputError(f"not an ONNX model: it holds no graph ({len(data)} bytes); export or download it again")
     return proto
 

@@ -12,6 +12,7 @@ from cosma import compare, names, whatif
 from cosma.errors import InputError
 from cosma.estimate import assumptions
 from cosma.hardware import load_hardware
+from cosma.kinds import complain
 from cosma.report import capacity, comparison, curves, pareto
 from cosma.report.html import packaged, policy
 from cosma.rows import Row, read_rows, to_csv
@@ -78,6 +79,7 @@ def read(path: Path) -> tuple[list[Row], tuple[str, ...]]:
             continue
         if rows and all(isinstance(row["model"], str) and isinstance(row["capacity_bytes"], int) for row in rows):
             return _latest(rows, columns), columns
+    complain(path, "table of rows")
     raise InputError(f"{path}: holds no rows of 'cosma whatif' or 'cosma compare', not of this version in any case")
 
 

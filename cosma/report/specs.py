@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from cosma.hardware import Figure, Hardware
+from cosma.hardware import Hardware
+from cosma.spec import Figure, keys
 
 _MARKS = {"yes": "", "secondary": " ~", "no": " ?"}
 _SURENESS = list(_MARKS)
@@ -51,6 +52,17 @@ def _compute(spec: Hardware, figures: dict[str, Figure]) -> str:
     return (
         f"{billions:,.0f} GMAC/s{_MARKS[sureness]}" if billions >= 100 else f"{billions:.3g} GMAC/s{_MARKS[sureness]}"
     )
+
+
+def print_keys(console: Console) -> None:
+    """Every key of a spec file: what it means, and examples of its value."""
+    table = Table(box=None)
+    for column in ("key", "what it means", "e.g."):
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
+    for row in keys():
+        table.add_row(*row)
+    console.print(table)
+    console.print("each figure is a mapping: {value: 512 KiB, confirmed: yes|secondary|no, source: where it is from}")
 
 
 def print_figures(console: Console, specs: list[Hardware]) -> None:

@@ -1,0 +1,127 @@
+"""Spec files as people write them: keys twice, commas, aliases, typos, arguments swapped, and the published schema."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from cosma.errors import InputError
+from cosma.hardware import load_hardware, spec_names
+from cosma.kinds import kind_of
+from cosma.spec import SECTIONS, json_schema, keys, read_yaml
+from tests.conftest import MODELS, ROOT
+
+HEAD = "title: My accelerator\n"
+PAD = "scratchpad:\n  capacity: {value: 1 MiB, confirmed: yes, source: data sheet}\n"
+
+
+def spec(folder: Path, text: str) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_readmes_example_is_accepted_verbatim(tmp_path: Path) -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    found = load_hardware(str(spec(tmp_path, block)))
+    assert (found.capacity_bytes, found.alignment_bytes, found.macs_per_s) == (2**20, 64, 2e12)
+    assert dict(found.figures)["scratchpad.capacity"].source == "data sheet, page 3"
+
+
+def test_only_the_source_is_put_together_again(tmp_path: Path) -> None:
+    text = HEAD + "scratchpad:\n  capacity: {value: 1 MiB, source: a, b, c, confirmed: yes}\n"
+    assert dict(load_hardware(str(spec(tmp_path, text))).figures)["scratchpad.capacity"].source == "a, b, c"
+    for wrong in (
+        "{value: 1 MiB, b, source: a, confirmed: yes}",
+        "{value: 1 MiB, source: a, confirmd, confirmed: yes}",
+    ):
+        with pytest.raises(InputError, match="unknown key"):
+            load_hardware(str(spec(tmp_path, HEAD + f"scratchpad:\n  capacity: {wrong}\n")))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (HEAD + HEAD + PAD, "line 2: key 'title' is given twice; leave one of the two out"),
+        (HEAD + PAD + PAD, "line 4: key 'scratchpad' is given twice"),
+        (HEAD + PAD + "  capacity: {value: 2 MiB, confirmed: yes, source: x}\n", "line 4: key 'capacity' is given twice"),
+        (HEAD + "scratchpad:\n  capacity: {value: 1 MiB, value: 2 MiB, confirmed: yes, source: x}\n", "key 'value' is given twice"),
+        (HEAD + "scratchpad:\n  capacity: &a {value: 1 MiB, confirmed: yes, source: x}\n  alignment: *a\n", r"line 4: alias \*a"),
+        (HEAD + "scratchpad:\n  capacty: {value: 1 MiB, confirmed: yes, source: x}\n", "unknown key 'scratchpad.capacty'; did you mean 'capacity'"),
+        (HEAD + PAD + "dram:\n  bandwidth: {value: 8 Gb/s, confirmed: yes, source: x}\n", "small b, which could be bits or bytes; write GB/s or Gbit/s"),
+        (HEAD + PAD + "dram:\n  energy: {value: 10 pJ/b, confirmed: yes, source: x}\n", "write pJ/B or pJ/bit"),
+        (HEAD + PAD + f"  instances: {{value: {'9' * 5000}, confirmed: yes, source: x}}\n", "not a"),
+        (HEAD + PAD + "  instances: {value: ٣, confirmed: yes, source: x}\n", "is not a count of 1 or more"),
+        (HEAD + PAD + f"dram:\n  bandwidth: {{value: {'9' * 5000} GB/s, confirmed: yes, source: x}}\n", "is not a number with a unit"),
+    ],
+)  # fmt: skip
+def test_bad_specs(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint) as error:
+        load_hardware(str(spec(tmp_path, text)))
+    assert len(str(error.value)) < 1_000
+
+
+def test_an_alias_bomb_is_refused_at_its_first_alias() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
+    with pytest.raises(InputError, match=r"line 2: alias \*a0: write the figure out instead"):
+        read_yaml("\n".join(lines).encode())
+
+
+def test_sweeps_tell_typos(run) -> None:
+    model = MODELS / "tiny_chain.onnx"
+    outcome = run("whatif", model, "--hw", "nvdla_small", "--set", "dram.bandwith=8GB/s")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "unknown key 'dram.bandwith'; did you mean 'bandwidth'" in outcome.err
+
+
+def test_a_dimension_given_twice(run) -> None:
+    model = MODELS / "tiny_chain.onnx"
+    for command in ("compile", "inspect", "compare"):
+        pad = [] if command == "compare" else ["--scratchpad", "64KiB"]
+        outcome = run(command, model, *pad, "--dim", "n=2", "--dim", "n=3")
+        assert outcome.code == 2
+        assert "--dim n=2 and --dim n=3: two sizes for one dimension; give one" in outcome.err
+
+
+def test_arguments_that_are_swapped(run, tmp_path: Path) -> None:
+    model, hw = MODELS / "tiny_chain.onnx", ROOT / "hw_specs" / "nvdla_large.yaml"
+    plan, rows = tmp_path / "plan.json", tmp_path / "rows.csv"
+    assert run("compile", model, "--scratchpad", "64KiB", "-o", plan).code == 0
+    assert run("compare", model, "--budgets", "64KiB", "--solvers", "best-fit", "-o", rows).code == 0
+    assert [kind_of(path) for path in (model, hw, plan, rows)] == [
+        "ONNX model",
+        "hardware spec",
+        "plan",
+        "table of rows",
+    ]
+    for arguments, said in (
+        (["compile", hw, "--scratchpad", "64KiB"], "not an ONNX model, but a hardware spec: specs go behind --hw"),
+        (["compile", model, "--hw", model], "not a hardware spec, but an ONNX model: models come first"),
+        (["compile", plan, "--scratchpad", "64KiB"], "not an ONNX model, but a plan: plans are for run, verify"),
+        (["inspect", rows], "not an ONNX model, but a table of rows: rows are for 'cosma report'"),
+        (["verify", model, plan], "not a plan, but an ONNX model"),
+        (["run", hw, model], "not a plan, but a hardware spec"),
+    ):
+        outcome = run(*arguments)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome
+        assert said in outcome.err
+
+
+def test_the_published_schema_is_what_the_code_makes_and_all_specs_obey_it() -> None:
+    published = json.loads((ROOT / "cosma" / "spec.schema.json").read_text())
+    assert published == json_schema()
+    for name in spec_names():
+        jsonschema.validate(yaml.safe_load((ROOT / "hw_specs" / f"{name}.yaml").read_text()), published)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"title": "x", "scratchpad": {"capacty": {}}}, published)
+
+
+def test_every_key_is_documented(run) -> None:
+    documented = {key for key, what, examples in keys() if what and examples}
+    assert documented == {f"{section}.{key}" for section, kind in SECTIONS.items() for key in kind.model_fields}
+    text = run("specs", "--keys").out
+    assert all(key in text for key in documented)
