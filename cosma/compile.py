@@ -11,6 +11,7 @@ from cosma.hardware import Hardware
 from cosma.names import shown
 from cosma.plan import Source
 from cosma.problem import Problem
+from cosma.qdq import join_quantisation
 from cosma.solvers import registry
 from cosma.solvers.base import Options, Result
 from cosma.solvers.eviction import belady
@@ -52,7 +53,7 @@ def state(imported: Imported, name: str, hardware: Hardware, settings: Settings)
     """The problem of running a model that was read with these settings on `hardware`."""
     fusion = hardware.fusion if settings.fusion is None else settings.fusion
     weights = hardware.weights if settings.weights is None else settings.weights
-    graph = fuse(imported.graph, fusion)
+    graph = fuse(join_quantisation(imported.graph), fusion)
     problem = Problem(graph if weights else graph.without_weights(), hardware.capacity_bytes, hardware.alignment_bytes)
     dims = dict(sorted(settings.dims.items()))
     source = Source(shown(name), problem.fingerprint(), settings.dtype, fusion, weights, dims)

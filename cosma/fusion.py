@@ -58,8 +58,8 @@ class _Fuser:
         for v, operator in enumerate(self.graph.operators):
             if operator.op_type in POINTWISE or operator.op_type == "Pad":
                 group = self.groups[v]
-                # Only an operator still on its own: one that has taken in others streams already.
-                if group is not None and len(group.members) == 1:
+                # Only an operator still as it was: one that has taken in others streams already.
+                if group is operator:
                     self._join_reader(v)
         left = [v for v in self.groups if v is not None]
         used = {a for v in left for a in (*v.inputs, *v.outputs)}

@@ -21,6 +21,7 @@ ORDER = [
     "kinds",
     "spec",
     "graph",
+    "qdq",
     "frontend",
     "fusion",
     "hardware",

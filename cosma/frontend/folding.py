@@ -42,7 +42,7 @@ def _write_as_tensor(node: ir.Node) -> None:
 
 def _should_fold(node: ir.Node) -> bool:
     """Evaluate only what is known to stay small, and no weights: those are never looked at."""
-    if is_random(node):
+    if is_random(node) or node.op_type in ("DequantizeLinear", "QuantizeLinear"):  # weights, and never shapes
         return False
     for value in node.outputs:
         count = static_count(value)

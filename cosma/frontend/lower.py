@@ -17,8 +17,10 @@ from cosma.frontend.imported import DTYPE_BITS, DType, Names
 from cosma.frontend.macs import count_macs
 from cosma.frontend.operators import STANDARD, is_steering, label
 from cosma.graph import MAX_BYTES, Graph, Kind, Operator, Tensor
+from cosma.qdq import DEQUANTIZE
 
 _VIEWS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"])
+_MOVES = _VIEWS | {"Transpose"}
 _CONSTANTS = frozenset(("Constant", "ConstantOfShape"))
 _RANDOM = frozenset(
     ["RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"]
@@ -51,7 +53,8 @@ def lower(
 class Sorted:
     """Every node in its class. constant: values that never change.
 
-    root: view -> the value whose bytes it shows. steered: view -> the values computed at run time that say how to see
+    root: view -> the value whose bytes it shows, also of constants: a weight of few bits that a DequantizeLinear widens
+    stays as it is. steered: view -> the values computed at run time that say how to see
     them (the shape of a Reshape): its readers need them as well.
     """
 
@@ -81,6 +84,7 @@ def sort_nodes(graph: ir.Graph, weights: set[str]) -> Sorted:
     for node in graph:
         if _is_constant(node, constant):
             constant.update(node.outputs)
+            _show_narrow(node, result)
         elif node not in live:
             continue  # left over from folding
         elif _is_view(node, constant, returned):
@@ -95,6 +99,22 @@ def sort_nodes(graph: ir.Graph, weights: set[str]) -> Sorted:
         else:
             result.operators.append(node)
     return result
+
+
+def _show_narrow(node: ir.Node, nodes: Sorted) -> None:
+    """Have a constant that a DequantizeLinear makes, or that only moves such a one, show the constant of few bits.
+
+    Scales and zero points of more than one element are read with it.
+    """
+    name = _label(node)
+    source = node.inputs[0] if node.inputs else None
+    if source is None:
+        return
+    if name in DEQUANTIZE:
+        more = [v for v in node.inputs[1:] if v is not None and static_count(v) != 1]
+        nodes.root[node.outputs[0]], nodes.steered[node.outputs[0]] = source, tuple(more)
+    elif name in _MOVES and source in nodes.root:
+        nodes.root[node.outputs[0]], nodes.steered[node.outputs[0]] = nodes.root[source], nodes.steered[source]
 
 
 def _returned(graph: ir.Graph) -> set[ir.Value]:
@@ -198,6 +218,8 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
             )
         )
     for view in nodes.root:
+        if view in nodes.constant:
+            continue
         producer = view.producer()
         assert producer is not None
         check_operands(producer, sizer.shape)

@@ -21,7 +21,8 @@ class Program:
     whole: the file's own graph: functions inlined, dimensions set, sorted; weights as they are there, data
     in other files read. unread: those that were not, by tensor name. folded: the graph that plans are made
     of, its weights turned into inputs without data; its node and value names are those of the plan.
-    constants: names of the values of `folded` that depend on constants alone. random: of those that differ
+    constants: names of the values of `folded` that depend on constants alone, but for those that show others in
+    more bits. random: of those that differ
     in every run.
     """
 
@@ -42,7 +43,8 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
         detached.CopyFrom(whole)
         Dimensions(dims).apply(whole.graph)
         model, weights, _ = understand(detached, dims, unread)
-        constants = sort_nodes(model.graph, weights).constant
+        nodes = sort_nodes(model.graph, weights)
+        constants = nodes.constant
         shapes = _known_shapes(model.graph, constants)
         folded = ir.serde.serialize_model(model)
         kept = [node for node in folded.graph.node if not set(node.output) & set(shapes)]
@@ -50,7 +52,7 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
         folded.graph.node.extend(kept)
         folded.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in shapes.items())
         random = {v for node in model.graph if is_random(node) for v in node.outputs}
-        return Program(whole, unread, folded, _names(constants), _names(random))
+        return Program(whole, unread, folded, _names(constants - nodes.root.keys()), _names(random))
 
 
 def _densify(graph: onnx.GraphProto) -> None:

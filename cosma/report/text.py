@@ -12,6 +12,7 @@ from cosma.estimate import Estimates, count_left_out, estimate, known_macs
 from cosma.graph import Graph
 from cosma.hardware import Hardware
 from cosma.problem import Problem
+from cosma.qdq import DEQUANTIZE, QUANTIZE
 from cosma.solvers.base import Result, Size
 from cosma.solvers.registry import Entry
 from cosma.units import format_bytes, format_si
@@ -181,6 +182,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("MACs", _describe_macs(graph)),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
             *(("note", line) for line in imported.notes),
+            *_quantised(prepared),
             ("fused", f"{sum(len(v.members) for v in fused)} operators into {len(fused)}"),
             ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
             ("views", f"{len(imported.views)} move no data: {_counts(imported.views)}"),
@@ -205,6 +207,18 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
 def _describe_macs(graph: Graph) -> str:
     without = f", without {count_left_out(graph.uncounted)}" if graph.uncounted else ""
     return f"{graph.macs:,} multiply-accumulates in convolutions and matrix products{without}"
+
+
+def _quantised(prepared: Prepared) -> list[tuple[str, str]]:
+    """How many nodes that quantise belong to other operators, where the model has any."""
+    kinds = DEQUANTIZE | QUANTIZE
+    before, after = (
+        sum(v.op_type in kinds for v in graph.operators) for graph in (prepared.imported.graph, prepared.problem.graph)
+    )
+    if not before:
+        return []
+    text = f"{before - after} of {before} nodes that quantise belong to the operators around them"
+    return [("quantised", text)]
 
 
 def largest_working_sets(problem: Problem) -> list[tuple[str, str, list[tuple[str, int]], int]]:
