@@ -93,7 +93,7 @@ def test_names_cannot_break_out(run, tmp_path: Path) -> None:
     [
         (["PLAN", DENSENET, "-o", "FOLDER/page.pdf"], 2, "page.pdf: cannot write a .pdf file; use .html"),
         (["PLAN", DENSENET, "-o", "FOLDER/none/page.html"], 2, "create it first"),
-        ([DENSENET, DENSENET], 2, "densenet121.onnx: not a plan file"),
+        ([DENSENET, DENSENET], 2, "densenet121.onnx: not a plan, but an ONNX model"),
         (["FOLDER/absent.json", DENSENET], 2, "cannot read the plan"),
         (["PLAN", "FOLDER/absent.onnx"], 2, "cannot read the model"),
         (["PLAN", MODELS / "tiny_chain.onnx"], 4, "give the model and hardware it was made for"),
