@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 from cosma.errors import InputError
 from cosma.frontend.onnx_ import Imported, load
-from tests.structure import mutate, random_model, subgraphs
+from tests.model_changes import mutate
+from tests.random_models import random_model, subgraphs
 
 onnxruntime.set_default_logger_severity(4)
 DIMS = {"n": 2, "unk__0": 2}
