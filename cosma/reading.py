@@ -13,7 +13,10 @@ _KIND = "reading"
 
 
 class Reading:
-    """A model that is being read, from the moment on that this is made; meanwhile libraries can be loaded here."""
+    """A model that is being read, from the moment on that this is made; meanwhile libraries can be loaded here.
+
+    As a context it ends the reading where something else goes wrong.
+    """
 
     def __init__(
         self, path: str | Path, dims: Mapping[str, int], dtype: DType | None, deadline: Deadline, memory_bytes: int
@@ -22,6 +25,14 @@ class Reading:
         self._question = (path, dict(dims), dtype)
         # Pipes such as <(zcat model.gz) exist in this process alone, and what is not there needs none to say so.
         self._future = stoppable.worker(_KIND).submit(_load, *self._question) if os.path.isfile(path) else None  # noqa: PTH113, never raises
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process if nobody waits for its answer any more: Python would wait for it at its end."""
+        if self._future is not None and not self._future.done():
+            stoppable.end(_KIND)
 
     def result(self) -> Imported:
         """What `frontend.onnx_.load` gives.

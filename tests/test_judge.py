@@ -114,7 +114,7 @@ def test_check_without_a_plan_is_infeasible(run) -> None:
         (["check", TINY, "--scratchpad", "8KiB", "--max-traffic", "12"], "--max-traffic: '12' has no unit"),
         (["check", TINY, "--scratchpad", "8KiB", "--max-peak", "1KiB", "-o", "/nowhere/x.md"], "there is no folder"),
         (["check", TINY, "--scratchpad", "8KiB", "--max-peak", "1KiB", "-o", "model.onnx"], "use .md or .txt"),
-        (["diff", TINY, TINY], "not a plan file"),
+        (["diff", TINY, TINY], "not a plan, but an ONNX model"),
         (["diff", "missing.json", "missing.json"], "cannot read the plan"),
     ],
 )

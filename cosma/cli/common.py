@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cosma.frontend.imported import Imported
     from cosma.hardware import Hardware
     from cosma.plan import Plan
-    from cosma.reading import Reading
     from cosma.rows import RowFile
     from cosma.solvers.base import Options
 
@@ -148,14 +147,10 @@ def options_of(
     """The limits and the solver's options. Raises InputError, also where a programme would overwrite `model`."""
     from cosma.files import check_suffix, check_writable
     from cosma.solvers.base import Options
-    from cosma.solvers.timeindexed.indices import STRENGTHENINGS
     from cosma.units import parse_bytes
 
     if math.isnan(time_limit):
         raise InputError("--time-limit: nan is no number of seconds; write e.g. --time-limit 60")
-    for name in without:
-        if name not in (*STRENGTHENINGS, "all"):
-            raise InputError(f"--without {name!r}: no such strengthening; use one of {', '.join(STRENGTHENINGS)}, all")
     if write_model is not None:
         check_suffix(write_model, "--write-model", (".lp", ".mps"))
         check_writable(write_model, model)
@@ -164,7 +159,7 @@ def options_of(
         time_limit_s=time_limit,
         state_limit=state_limit,
         memory_limit_bytes=parse_bytes(memory_limit, "--memory-limit"),
-        without=frozenset(STRENGTHENINGS if "all" in without else without),
+        without=_strengthenings(without) if without else frozenset(),
         root_bound=root_bound,
         write_model=write_model,
         log=solver_log,
@@ -172,14 +167,36 @@ def options_of(
     )
 
 
-def begin_reading(
-    model: Path, deadline: "Deadline", memory_limit: str, dtype: Any, dims: tuple[str, ...], **_: Any
-) -> "Reading":
-    """Begin to read a model as its flags say, in a process that can be ended. Raises InputError."""
+def _strengthenings(names: tuple[str, ...]) -> frozenset[str]:
+    """Those that are named, or all. Raises InputError for one that there is not."""
+    from cosma.solvers.timeindexed.indices import STRENGTHENINGS
+
+    for name in names:
+        if name not in (*STRENGTHENINGS, "all"):
+            raise InputError(f"--without {name!r}: no such strengthening; use one of {', '.join(STRENGTHENINGS)}, all")
+    return frozenset(STRENGTHENINGS if "all" in names else names)
+
+
+def prepared_within(
+    model: Path, deadline: "Deadline", hardware: "Callable[[], Hardware]", memory_limit: str, dtype: Any,
+    dims: tuple[str, ...], **flags: Any,
+) -> "tuple[Prepared, Hardware]":  # fmt: skip
+    """A model read as its flags say, in a process that can be ended, and the hardware, read meanwhile.
+
+    Says on standard error what the model declares and does not hold. Raises InputError.
+    """
     from cosma.reading import Reading
     from cosma.units import parse_bytes
 
-    return Reading(model, dims_of(dims), dtype, deadline, parse_bytes(memory_limit, "--memory-limit"))
+    limit = parse_bytes(memory_limit, "--memory-limit")
+    with Reading(model, dims_of(dims), dtype, deadline, limit) as reading:
+        from cosma.compile import state
+        from cosma.report import text  # noqa: F401, libraries are loaded while the model is read
+
+        machine, settings = hardware(), settings_of(dtype, dims=dims, **flags)
+        prepared = state(reading.result(), model.name, machine, settings)
+    warn_of(model.name, prepared.imported)
+    return prepared, machine
 
 
 def check_plot(plot: Path | None, *kept: Path | None) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.common import (
-    begin_reading,
     check_plot,
     console,
     json_option,
@@ -18,11 +17,10 @@ from cosma.cli.common import (
     limit_options,
     model_options,
     options_of,
+    prepared_within,
     progress,
     rows_option,
-    settings_of,
     warn,
-    warn_of,
 )
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
@@ -112,7 +110,6 @@ def _runs(
     from dataclasses import replace
 
     from cosma.compare import Run, at_budgets
-    from cosma.compile import state
     from cosma.deadline import Deadline
     from cosma.hardware import Hardware, load_hardware
     from cosma.solvers.registry import find
@@ -124,9 +121,7 @@ def _runs(
     hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
     runs = []
     for model in models:
-        reading = begin_reading(model, Deadline.after(options.time_limit_s), **flags)
-        prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
-        warn_of(model.name, prepared.imported)
+        prepared, _ = prepared_within(model, Deadline.after(options.time_limit_s), lambda: hardware, **flags)
         for budget, at in at_budgets(prepared, budgets, Deadline.after(options.time_limit_s)):
             if at is None:
                 warn(

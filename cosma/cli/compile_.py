@@ -11,18 +11,16 @@ import click
 from cosma import __version__
 from cosma.cli.common import (
     FIGURES,
-    begin_reading,
     console,
     hardware_of,
     hardware_options,
     json_option,
     model_options,
     options_of,
+    prepared_within,
     progress,
-    settings_of,
     solver_options,
     warn,
-    warn_of,
 )  # fmt: skip
 from cosma.cli.run import execution_json
 from cosma.deadline import Deadline
@@ -62,14 +60,10 @@ def compile_command(
     targets = _check_targets({"plan": output, "plot": plot, "report": report}, model, spec, flags["write_model"])
     deadline = Deadline.after(flags["time_limit"])
     with progress(f"compiling {model.name}"):
-        reading = begin_reading(model, deadline, **flags)  # while the libraries below are loaded
-        from cosma.compile import solve, state
-        from cosma.report import text  # noqa: F401
+        options = options_of(**flags, model=model)
+        prepared, hardware = prepared_within(model, deadline, lambda: hardware_of(hw, scratchpad), **flags)
+        from cosma.compile import solve
 
-        hardware = hardware_of(hw, scratchpad)
-        settings, options = settings_of(**flags), options_of(**flags, model=model)
-        prepared = state(reading.result(), model.name, hardware, settings)
-        warn_of(model.name, prepared.imported)
         network, execution, refusal = None, None, None
         if check:
             from cosma.execute.run import execute, ready

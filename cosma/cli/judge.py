@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.common import (
-    begin_reading,
     console,
     hardware_of,
     hardware_options,
     json_option,
     model_options,
     options_of,
+    prepared_within,
     progress,
-    settings_of,
     solver_options,
-    warn_of,
 )
 from cosma.deadline import Deadline
 from cosma.errors import EXCEEDED_EXIT_CODE, INFEASIBLE_EXIT_CODE, InputError
@@ -120,12 +118,10 @@ def check_command(
         check_writable(output, model)
     deadline = Deadline.after(flags["time_limit"])
     with progress(f"checking {model.name}"):
-        reading = begin_reading(model, deadline, **flags)
-        from cosma.compile import solve, state
+        options = options_of(**flags, model=model)
+        prepared, hardware = prepared_within(model, deadline, lambda: hardware_of(hw, scratchpad), **flags)
+        from cosma.compile import solve
 
-        hardware, options = hardware_of(hw, scratchpad), options_of(**flags, model=model)
-        prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
-        warn_of(model.name, prepared.imported)
         result = solve(prepared, hardware, options, deadline)
     rows = _judge(prepared, result, limits)
     if output is not None:

@@ -8,16 +8,15 @@ from typing import Any
 import click
 
 from cosma.cli.common import (
-    begin_reading,
     console,
     hardware_of,
     hardware_options,
     json_option,
     model_options,
     planned,
+    prepared_within,
     progress,
     reading_limit_options,
-    settings_of,
 )  # fmt: skip
 from cosma.deadline import Deadline
 from cosma.errors import VerificationError
@@ -74,10 +73,7 @@ def inspect_command(
     unlimited = Hardware("unlimited", 2**62)
     hardware = hardware_of(hw, scratchpad) if hw or scratchpad else unlimited
     with progress(f"reading {model.name}"):
-        reading = begin_reading(model, Deadline.after(flags["time_limit"]), **flags)
-        from cosma.compile import state
-
-        prepared = state(reading.result(), model.name, hardware, settings_of(**flags))
+        prepared, _ = prepared_within(model, Deadline.after(flags["time_limit"]), lambda: hardware, **flags)
     from cosma.report import text
 
     if as_json:

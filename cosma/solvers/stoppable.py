@@ -164,14 +164,20 @@ def _ended(kind: str) -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool:
-        _WORKERS.pop(kind).stop()
+        end(kind)
         raise StoppedError("crashed") from None
     except NotInTimeError:
-        _WORKERS.pop(kind).stop()
+        end(kind)
         raise StoppedError("ran past its time limit and was stopped") from None
     except (KeyboardInterrupt, OutOfMemoryError):  # Python waits for its workers when it ends
-        _WORKERS.pop(kind).stop()
+        end(kind)
         raise
+
+
+def end(kind: str) -> None:
+    """End the process for a kind of work, if there is one, whatever it is doing."""
+    if kind in _WORKERS:
+        _WORKERS.pop(kind).stop()
 
 
 def worker(kind: str) -> Workers:
