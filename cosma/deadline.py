@@ -24,6 +24,10 @@ class Deadline:
         """The moment `seconds` before this one."""
         return Deadline(self.at - seconds, self.started)
 
+    def paused(self, seconds: float) -> "Deadline":
+        """The same deadline, had the clock stood still for so many seconds."""
+        return Deadline(self.at + seconds, self.started + seconds)
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since the clock was started."""

@@ -1,18 +1,24 @@
 """What people are told when there is no plan, or when a plan cannot be run."""
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 import cosma
-from cosma.compile import Settings, prepare, solve
+from cosma.compile import Settings, prepare
+from cosma.deadline import Deadline
+from cosma.errors import InputError
 from cosma.hardware import Hardware
 from cosma.plan import read_plan
+from cosma.solvers import portfolio
 from cosma.solvers.base import Options
 from tests.conftest import MODELS, model, node, save, value
+from tests.strategies import random_problem
 
 BRANCHES = MODELS / "tiny_branches.onnx"  # its operators need 20,480 B and less
 
@@ -29,11 +35,13 @@ def test_every_operator_that_is_too_large_is_listed(run, tmp_path: Path) -> None
     assert {row["operator"]: row["needed_bytes"] for row in found} == large
     assert [row["needed_bytes"] for row in found] == sorted(large.values(), reverse=True)
     assert {row["operator"]: row["missing_bytes"] for row in found} == {n: s - 6_000 for n, s in large.items()}
+    assert outcome.json["earlier_files"] == []
     text = page.read_text()
     assert all(name in text for name in large)
     assert f"{len(large)} of {len(sizes)} operators need more than the 6,000 B of the scratchpad" in text
-    shown = run("compile", BRANCHES, "--scratchpad", "6000B").out
+    shown = run("compile", BRANCHES, "--scratchpad", "6000B", "--report", page).out
     assert all(name in shown for name in large)
+    assert f"written to {page}" in " ".join(shown.split())
 
 
 def test_old_files_are_not_passed_off_as_new_ones(run, tmp_path: Path) -> None:
@@ -43,6 +51,7 @@ def test_old_files_are_not_passed_off_as_new_ones(run, tmp_path: Path) -> None:
     outcome = run("compile", BRANCHES, "--scratchpad", "6000B", "-o", plan)
     assert outcome.code == 3
     assert outcome.err == f"cosma: warning: there is no plan; {plan} is an earlier file and was not touched\n"
+    assert run("compile", BRANCHES, "--scratchpad", "6000B", "-o", plan, "--json").json["earlier_files"] == [str(plan)]
     assert plan.read_bytes() == before
     assert run("compile", BRANCHES, "--scratchpad", "6000B", "-o", tmp_path / "new.json").err == ""
 
@@ -53,11 +62,13 @@ def test_a_comparison_without_any_plan_is_infeasible(run) -> None:
 
 
 def test_a_limit_that_strikes_is_not_called_a_search_of_everything() -> None:
-    prepared = prepare(MODELS / "transformer.onnx", Hardware("h", 524_288), Settings("int8", "none", False))
-    result = solve(prepared, Hardware("h", 524_288), Options(state_limit=1))
-    assert result.status == "feasible"
-    assert not any("searched all schedules" in line for line in result.why)
-    assert any(line.startswith("a limit struck before all schedules were searched") for line in result.why)
+    problem = random_problem(37)
+    outcome = portfolio.solve(problem, Options(), Deadline.after(-1))
+    assert outcome.best is not None
+    assert outcome.best.cost_bytes > outcome.bound_bytes
+    assert outcome.why[0].startswith("a limit struck before all schedules were searched: 1 independent parts")
+    assert not any("searched all schedules" in line for line in outcome.why)
+    assert portfolio.solve(problem, Options(), Deadline.after(60)).why[0].startswith("searched all schedules: ")
 
 
 def random_model(folder: Path) -> Path:
@@ -76,9 +87,39 @@ def test_what_cannot_be_run_is_found_before_anything_is_solved(run, tmp_path: Pa
 def test_what_cannot_be_run_is_planned_and_written_all_the_same(run, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     outcome = run("compile", random_model(tmp_path), "--scratchpad", "1KiB", "--check", "-o", plan)
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert f"({plan} written all the same: the plan is valid, but cannot be run)" in outcome.err
+    warning, error = outcome.err.splitlines()
+    assert outcome.code == 2
+    assert "warning: the plan will be written, but cannot be run: operator 'dice' (RandomNormalLike)" in warning
+    assert error == f"cosma: error: model.onnx cannot be run, see the warning; {plan} written all the same"
     assert [step.operator for step in read_plan(plan).order] == ["dice", "Add:y"]
+
+
+def test_a_check_takes_no_time_from_the_search(run, monkeypatch) -> None:
+    """Nor does it run a model for which there is no plan."""
+    import cosma.cli.compile_
+
+    looks = iter((0.0, 1000.0))  # at the clock, before the check and after it
+    clock = SimpleNamespace(monotonic=lambda: next(looks), perf_counter=time.perf_counter)
+    monkeypatch.setattr(cosma.cli.compile_, "time", clock)
+    seen = []
+
+    def stop(prepared: object, hardware: object, options: object, deadline: Deadline) -> None:
+        seen.append(deadline)
+        raise InputError("seen")
+
+    monkeypatch.setattr("cosma.execute.run.ready", lambda *_: None)
+    assert run("compile", BRANCHES, "--scratchpad", "6000B", "--check").code == 3
+    monkeypatch.setattr("cosma.compile.solve", stop)
+    assert run("compile", BRANCHES, "--scratchpad", "64KiB", "--check", "--time-limit", "60").code == 2
+    assert 1000 < seen[0].remaining_s <= 1060
+    assert seen[0].elapsed_s < 0
+
+
+def test_a_plan_that_is_not_valid_is_not_run_at_all(run, tmp_path: Path, monkeypatch) -> None:
+    plan = tmp_path / "plan.json"
+    assert run("compile", BRANCHES, "--scratchpad", "64KiB", "-o", plan).code == 0
+    monkeypatch.setattr("cosma.execute.run.ready", lambda *_: pytest.fail("run"))
+    assert run("run", plan, BRANCHES, "--scratchpad", "6000B").code == 4
 
 
 @pytest.mark.parametrize(

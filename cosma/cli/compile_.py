@@ -65,25 +65,28 @@ def compile_command(
         from cosma.compile import solve
 
         network, execution, refusal = None, None, None
-        if check:
+        if check and prepared.problem.shortage() is None:
             from cosma.execute.run import execute, ready
 
+            begin = time.monotonic()
             try:
                 network = ready(prepared, model)
             except InputError as error:
                 if not targets:
                     raise
-                refusal = error  # a plan can be made and written all the same
+                refusal = error
+                warn(f"the plan will be written, but cannot be run: {error}")
+            deadline = deadline.paused(time.monotonic() - begin)  # the plan must not depend on whether it is checked
         result = solve(prepared, hardware, options, deadline)
-        _write_outputs(prepared, hardware, result, targets)
+        earlier = _write_outputs(prepared, hardware, result, targets)
         if network is not None and result.plan is not None:
             execution = execute(result.plan, prepared.problem, network)
         if refusal is not None and result.plan is not None:
             written = ", ".join(str(path) for path in targets.values())
-            raise InputError(f"{refusal} ({written} written all the same: the plan is valid, but cannot be run)")
+            raise InputError(f"{model.name} cannot be run, see the warning; {written} written all the same")
     seconds = time.perf_counter() - start
     if as_json:
-        document = _compile_json(prepared, hardware, result, seconds, output)
+        document = _compile_json(prepared, hardware, result, seconds, output) | {"earlier_files": earlier}
         click.echo(json.dumps(document | {"run": execution and execution_json(execution)}, indent=2))
     else:
         _print_result(prepared, hardware, result, execution, seconds, targets, verbose)
@@ -106,19 +109,20 @@ def _check_targets(asked: dict[str, Path | None], *kept: Path | None) -> dict[st
     return targets
 
 
-def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result", targets: dict[str, Path]) -> None:
-    """Write what was asked for. Without a plan that is the page alone, and old files stay, which is said."""
+def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result", targets: dict[str, Path]) -> list[str]:
+    """Write what was asked for. Without a plan that is the page alone; names the earlier files that stay, and warns."""
     from cosma.files import write_atomic
 
     if result.plan is None:
+        left = dict(targets)
         if "report" in targets and result.shortage is not None:
             from cosma.report.infeasible import page
 
-            write_atomic(targets["report"], page(prepared, hardware, prepared.problem.shortages()).encode())
-        for kind, path in targets.items():
-            if path.is_file() and not (kind == "report" and result.shortage is not None):
-                warn(f"there is no plan; {path} is an earlier file and was not touched")
-        return
+            write_atomic(left.pop("report"), page(prepared, hardware, prepared.problem.shortages()).encode())
+        earlier = [str(path) for path in left.values() if path.is_file()]
+        for name in earlier:
+            warn(f"there is no plan; {name} is an earlier file and was not touched")
+        return earlier
     contents = {}
     if "plan" in targets:
         contents["plan"] = result.plan.to_json().encode()
@@ -133,6 +137,7 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
         contents["report"] = render(result.plan, prepared.problem).encode()
     for kind, content in contents.items():
         write_atomic(targets[kind], content)
+    return []
 
 
 def _compile_json(
@@ -207,6 +212,8 @@ def _print_result(
         from cosma.report.infeasible import print_shortages
 
         print_shortages(screen, prepared, hardware, prepared.problem.shortages())
+        if "report" in targets:
+            text.print_rows(screen, [("report", f"written to {targets['report']}")])
         return
     if result.plan is None:
         text.print_failure(screen, prepared, result)

@@ -97,10 +97,7 @@ def draw_inputs(program: Program, nodes: Nodes, seed: int, attempt: int = 0) -> 
             low, high = _range(dtype, list(_axes(name, nodes)))
             found[name] = Value.of(random.integers(low, high, shape, np.int64, endpoint=True).astype(dtype))
         else:
-            drawn = (
-                random.uniform(0.01, 1, shape) if attempt == 2 else random.standard_normal(shape) * (1, 0.1)[attempt]
-            )
-            found[name] = Value.of(drawn.astype(dtype))
+            found[name] = Value.of(_floats(random, shape, attempt).astype(dtype))
     return found
 
 

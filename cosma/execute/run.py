@@ -117,7 +117,7 @@ class Network:
                 self.drawn = RANGES[attempt]
                 with contextlib.suppress(NotANumberError):
                     return self._run_once(problem, kernels)
-            self.inputs = first
+            self.inputs, self.drawn = first, ""
             raise
         except RunError as error:
             integers = [] if self.seed is None else drawn_integers(self.program)
@@ -158,8 +158,8 @@ def run(plan: Plan, prepared: Prepared, path: Path, inputs: Path | None = None, 
     Raises InputError for inputs, weights or settings that it cannot be run with, VerificationError for
     a plan that is not valid, moves other bytes than it claims or computes something else than the model.
     """
-    network = ready(prepared, path, inputs, seed)
     require_valid(plan, prepared.problem)
+    network = ready(prepared, path, inputs, seed)
     return execute(plan, prepared.problem, network)
 
 
