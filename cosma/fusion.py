@@ -56,37 +56,33 @@ class _Fuser:
             if operator.op_type in POINTWISE:
                 self._join_producer(v)
         for v, operator in enumerate(self.graph.operators):
-            if operator.op_type in POINTWISE or operator.op_type == "Pad":
-                group = self.groups[v]
-                # Only an operator still as it was: one that has taken in others streams already.
-                if group is operator:
-                    self._join_reader(v)
-        left = [v for v in self.groups if v is not None]
-        used = {a for v in left for a in (*v.inputs, *v.outputs)}
-        return self.graph.restrict([a for a in range(len(self.graph.tensors)) if a in used], left)
+            # Only an operator still on its own: one that has taken in others streams already.
+            if (operator.op_type in POINTWISE or operator.op_type == "Pad") and self.groups[v] is operator:
+                self._join_reader(v)
+        return self.graph.with_operators(v for v in self.groups if v is not None)
 
     def _join_producer(self, v: int) -> None:
         operator = self._group(v)
         source = self._only_activation(operator)
         p = None if source is None else self.writer[source]
-        if source is None or p is None or not self._is_private(source):
+        if source is None or p is None or not self.graph.is_private(source):
             return
         first = self._group(p)
         if len(first.outputs) != 1 or len(operator.outputs) != 1:
             return
         inputs = dict.fromkeys((*first.inputs, *(a for a in operator.inputs if a != source)))
-        joined = _one_after_the_other(first, operator, first)
+        joined = one_after_the_other(first, operator, first)
         self._merge(p, v, replace(joined, inputs=tuple(inputs), outputs=operator.outputs))
 
     def _join_reader(self, v: int) -> None:
         operator = self._group(v)
         target = operator.outputs[0]
-        if self._only_activation(operator) is None or len(operator.outputs) != 1 or not self._is_private(target):
+        if self._only_activation(operator) is None or len(operator.outputs) != 1 or not self.graph.is_private(target):
             return
         r = self._find(self.graph.readers[target][0])
         last = self._group(r)
         inputs = dict.fromkeys((*(a for a in last.inputs if a != target), *operator.inputs))
-        self._merge(r, v, replace(_one_after_the_other(operator, last, last), inputs=tuple(inputs)))
+        self._merge(r, v, replace(one_after_the_other(operator, last, last), inputs=tuple(inputs)))
 
     def _merge(self, keep: int, gone: int, group: Operator) -> None:
         self.groups[keep], self.groups[gone] = group, None
@@ -104,20 +100,16 @@ class _Fuser:
         assert group is not None
         return group
 
-    def _is_private(self, tensor: int) -> bool:
-        """Whether exactly one operator reads the tensor and the model does not return it."""
-        return len(self.graph.readers[tensor]) == 1 and self.graph.tensors[tensor].kind == "activation"
-
     def _only_activation(self, operator: Operator) -> int | None:
         found = [a for a in operator.inputs if self.graph.tensors[a].kind != "weight"]
         return found[0] if len(found) == 1 else None
 
 
-def _one_after_the_other(first: Operator, then: Operator, kept: Operator) -> Operator:
+def one_after_the_other(first: Operator, then: Operator, kept: Operator) -> Operator:
     """`kept`, one of the two, with the work of both."""
     return replace(
         kept,
-        members=first.members + then.members,
+        members=tuple(dict.fromkeys(first.members + then.members)),  # two may have the same DequantizeLinear
         macs=first.macs + then.macs,
         uncounted=first.uncounted + then.uncounted,
     )

@@ -146,6 +146,16 @@ class Graph:
         kept = [a for a, tensor in enumerate(self.tensors) if tensor.kind != "weight"]
         return self.restrict(kept, self.operators)
 
+    def is_private(self, a: int) -> bool:
+        """Whether exactly one operator reads tensor a, which another one makes and the model does not return."""
+        return len(self.readers[a]) == 1 and self.tensors[a].kind == "activation"
+
+    def with_operators(self, operators: Iterable[Operator]) -> "Graph":
+        """The graph of `operators` (tensors by their indices here) and the tensors that they read or write."""
+        left = list(operators)
+        used = {a for v in left for a in (*v.inputs, *v.outputs)}
+        return self.restrict([a for a in range(len(self.tensors)) if a in used], left)
+
     def restrict(self, kept: Sequence[int], operators: Iterable[Operator]) -> "Graph":
         """A graph of the tensors `kept` (indices here) and `operators` (indices here), renumbered."""
         new = {a: i for i, a in enumerate(kept)}

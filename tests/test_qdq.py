@@ -154,14 +154,14 @@ def test_weights_stay_narrow_transposed_or_not(tmp_path: Path) -> None:
 
 
 def test_pointwise_fusion_goes_on_with_quantised_operators(tmp_path: Path) -> None:
-    """Conv -> Relu -> Q and Conv -> Q -> DQ -> Relu -> Q alike."""
+    """Conv -> Relu -> Q and Conv -> Q -> DQ -> Relu -> Q alike. Without fusion, the former has no bits to write before Q."""
     w = weight("w", np.arange(16, dtype=np.int8).reshape(4, 4, 1, 1))
     image = [value("q", (1, 4, 8, 8), INT8)]
     for middle in ([node("Relu", "c", "r")], [q("c", "i"), dq("i", "d"), node("Relu", "d", "r")]):
         nodes = [dq("q", "a"), dq("w", "wf"), node("Conv", "a wf", "c"), *middle, q("r", "y")]
         path = save(tmp_path, chain(*nodes, inputs=image, outputs=[value("y", (1, 4, 8, 8), INT8)], extra=[w]))
         assert types(read(path, "pointwise")) == ["Conv"]
-        assert types(read(path, "none")) == ["Conv", "Relu"]
+        assert types(read(path, "none")) == (["Conv"] if len(middle) == 1 else ["Conv", "Relu"])
         exact(path, "pointwise")
 
 

@@ -16,8 +16,9 @@ from cosma.frontend.dimensions import Open, explain_open
 from cosma.frontend.imported import DTYPE_BITS, DType, Names
 from cosma.frontend.macs import count_macs
 from cosma.frontend.operators import STANDARD, is_steering, label
+from cosma.frontend.roles import role
 from cosma.graph import MAX_BYTES, Graph, Kind, Operator, Tensor
-from cosma.qdq import DEQUANTIZE
+from cosma.qdq import DEQUANTIZE, QUANTIZE
 
 _VIEWS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"])
 _MOVES = _VIEWS | {"Transpose"}
@@ -201,6 +202,7 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
         return index[value]
 
     operators = []
+    quantised = any(_label(node) in QUANTIZE | DEQUANTIZE for node in nodes.operators)
     for node in nodes.operators:
         check_operands(node, sizer.shape)
         inputs = tuple(
@@ -210,7 +212,7 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
         operators.append(
             Operator(
                 _name(node),
-                _label(node),
+                (quantised and role(node, nodes.constant, nodes.root)) or _label(node),
                 inputs,
                 tuple(number(v, "output" if v in outputs else "activation") for v in written),
                 (_name(node),),

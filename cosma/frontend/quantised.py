@@ -5,6 +5,7 @@ import onnx
 # Operator -> an ONNX operator whose result has the same shape, and which of the inputs to give it: each is followed
 # by its scale and zero point. The results are of the element type of the data.
 _ALIKE = {
+    **{op: (op, slice(None)) for op in ("QuantizeLinear", "DequantizeLinear")},  # of more element types
     "QLinearAdd": ("Add", slice(0, 4, 3)),
     "QLinearMul": ("Mul", slice(0, 4, 3)),
     "QGemm": ("Gemm", slice(0, 4, 3)),

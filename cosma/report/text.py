@@ -12,7 +12,7 @@ from cosma.estimate import Estimates, count_left_out, estimate, known_macs
 from cosma.graph import Graph
 from cosma.hardware import Hardware
 from cosma.problem import Problem
-from cosma.qdq import DEQUANTIZE, QUANTIZE
+from cosma.qdq import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
 from cosma.solvers.base import Result, Size
 from cosma.solvers.registry import Entry
 from cosma.units import format_bytes, format_si
@@ -20,6 +20,7 @@ from cosma.units import format_bytes, format_si
 if TYPE_CHECKING:  # who prints no run need not load what runs
     from cosma.execute.run import Execution
 
+_WHY = dict.fromkeys(QUANTIZE | DEQUANTIZE | {UNDOING}, "quantised") | {INTO_PADDING: "pads"}  # label -> why it joined
 SHOWN = 10  # rows of a listing that is cut short
 
 
@@ -162,7 +163,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
     kinds = Counter(t.kind for t in graph.tensors)
     weights = [t for t in imported.graph.tensors if t.kind == "weight"]
     padding = sum(problem.sizes) - sum(t.size_bytes for t in graph.tensors)
-    fused = [v for v in graph.operators if len(v.members) > 1]
+    joined = _joined(prepared)
     print_rows(
         console,
         [
@@ -182,8 +183,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("MACs", _describe_macs(graph)),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
             *(("note", line) for line in imported.notes),
-            *_quantised(prepared),
-            ("fused", f"{sum(len(v.members) for v in fused)} operators into {len(fused)}"),
+            *((what, text) for what in joined if (text := _describe_joined(what, prepared))),
             ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
             ("views", f"{len(imported.views)} move no data: {_counts(imported.views)}"),
             ("unused", f"{len(imported.dead)} feed no output: {_counts(imported.dead)}"),
@@ -197,8 +197,9 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
         table.add_row(name, op_type, ", ".join(f"{format_bytes(s)}" for _, s in operands), f"{size:,}")
     console.print(table)
     if verbose:
-        for v in fused:
-            console.print(f"fused {v.name}: {' + '.join(v.members)}", markup=False, highlight=False)
+        for what, groups in joined.items():
+            for name, members in groups.items():
+                console.print(f"{what} {name}: {' + '.join(members)}", markup=False, highlight=False)
         for what, nodes in (("folded", imported.folded), ("view", imported.views), ("unused", imported.dead)):
             for name, op_type in nodes:
                 console.print(f"{what} {op_type} {name}", markup=False, highlight=False)
@@ -209,16 +210,27 @@ def _describe_macs(graph: Graph) -> str:
     return f"{graph.macs:,} multiply-accumulates in convolutions and matrix products{without}"
 
 
-def _quantised(prepared: Prepared) -> list[tuple[str, str]]:
-    """How many nodes that quantise belong to other operators, where the model has any."""
-    kinds = DEQUANTIZE | QUANTIZE
-    before, after = (
-        sum(v.op_type in kinds for v in graph.operators) for graph in (prepared.imported.graph, prepared.problem.graph)
-    )
-    if not before:
-        return []
-    text = f"{before - after} of {before} nodes that quantise belong to the operators around them"
-    return [("quantised", text)]
+def _joined(prepared: Prepared) -> dict[str, dict[str, list[str]]]:
+    """What runs as part of which operator: why -> operator -> nodes, itself among those that are fused."""
+    reasons = {v.name: _WHY.get(v.op_type, "fused") for v in prepared.imported.graph.operators}
+    found: dict[str, dict[str, list[str]]] = {"quantised": {}, "pads": {}, "fused": {}}
+    for v in prepared.problem.graph.operators:
+        for name in v.members:
+            found["fused" if name == v.name else reasons[name]].setdefault(v.name, []).append(name)
+        if len(found["fused"][v.name]) == 1:
+            del found["fused"][v.name]
+    return found
+
+
+def _describe_joined(what: str, prepared: Prepared) -> str:
+    """How many nodes belong to other operators; nothing where the model has none of the kind."""
+    groups = _joined(prepared)[what]
+    count = len({name for members in groups.values() for name in members})
+    if what == "fused":
+        return f"{count} operators into {len(groups)}"
+    before = sum(_WHY.get(v.op_type) == what for v in prepared.imported.graph.operators)
+    nodes = {"quantised": "nodes that quantise", "pads": "Pads that suit padding"}[what]
+    return f"{count} of {before} {nodes} belong to the operators around them" if before else ""
 
 
 def largest_working_sets(problem: Problem) -> list[tuple[str, str, list[tuple[str, int]], int]]:
@@ -271,7 +283,7 @@ def inspection(prepared: Prepared) -> dict[str, object]:
             {"operator": name, "type": op_type, "operands": dict(operands), "bytes": size}
             for name, op_type, operands, size in largest_working_sets(problem)
         ],
-        "fused": {v.name: list(v.members) for v in problem.graph.operators if len(v.members) > 1},
+        **_joined(prepared),
         "folded": [list(node) for node in imported.folded],
         "views": [list(node) for node in imported.views],
         "unused": [list(node) for node in imported.dead],
