@@ -20,6 +20,7 @@ from cosma.frontend.functions import inline
 from cosma.frontend.imported import DType, Imported, Names
 from cosma.frontend.lower import lower
 from cosma.frontend.operators import STANDARD, check_nodes, label
+from cosma.frontend.roles import merge_twins
 from cosma.frontend.shapes import infer
 from cosma.kinds import complain
 
@@ -37,8 +38,10 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType |
         unread = external.attach(proto, path, structure.SMALL_ELEMENTS)
         nodes = {node.name: label(node.domain, node.op_type) for node in proto.graph.node}
         model, weights, notes = understand(proto, dims or {}, unread)
+        twins = merge_twins(model.graph)
+        nodes = {name: kind for name, kind in nodes.items() if (name, kind) not in twins}
         graph, views, folded = lower(path.stem, model, nodes, weights, dtype)
-        return Imported(graph, folded, views, dead, notes)
+        return Imported(graph, folded, views, dead + twins, notes)
 
 
 def understand(

@@ -12,6 +12,7 @@ from cosma.frontend import external
 from cosma.frontend.dimensions import Dimensions
 from cosma.frontend.lower import is_random, sort_nodes
 from cosma.frontend.onnx_ import naming, parse, tidy, understand
+from cosma.frontend.roles import merge_twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
         detached.CopyFrom(whole)
         Dimensions(dims).apply(whole.graph)
         model, weights, _ = understand(detached, dims, unread)
+        merge_twins(model.graph)
         nodes = sort_nodes(model.graph, weights)
         constants = nodes.constant
         shapes = _known_shapes(model.graph, constants)

@@ -2,12 +2,46 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
+from cosma.frontend.imported import Names
 from cosma.frontend.operators import label
 from cosma.qdq import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
+
+# Operators whose results are nowhere below zero.
+_NON_NEGATIVE = frozenset(["Relu", "Sigmoid", "HardSigmoid", "Softmax"])
+
+
+def merge_twins(graph: ir.Graph) -> Names:
+    """Have one QuantizeLinear stand for all that quantise one tensor alike; return the others, which are gone.
+
+    Exporters write one for each reader (a pair of its own before each), though the integers are the same. What the
+    model returns keeps its name. Changes `graph`.
+    """
+    first: dict[tuple[object, ...], ir.Value] = {}
+    gone = []
+    for node in list(graph):
+        if label(node.domain, node.op_type) not in QUANTIZE:
+            continue
+        attributes = tuple(sorted((key, str(a.value)) for key, a in node.attributes.items()))
+        (result,), operands = node.outputs, tuple(_what(v) for v in node.inputs[1:])
+        # A zero point that is left out is a zero of the type that the result has.
+        same = first.setdefault((node.inputs[0], result.dtype, operands, attributes), result)
+        if same is not result and not result.is_graph_output():
+            result.replace_all_uses_with(same)
+            graph.remove(node, safe=True)
+            gone.append((node.name or "", label(node.domain, node.op_type)))
+    return tuple(gone)
+
+
+def _what(value: ir.Value | None) -> object:
+    """Equal for equal values: the elements of a constant that is known, otherwise the value itself."""
+    known = None if value is None else ir.convenience.get_const_tensor(value)
+    return value if known is None else (known.dtype, tuple(known.shape.numpy()), known.numpy().tobytes())
 
 
 def role(node: ir.Node, constant: AbstractSet[ir.Value], root: Mapping[ir.Value, ir.Value]) -> str | None:
@@ -42,22 +76,67 @@ def _goes_into_padding(node: ir.Node, constant: AbstractSet[ir.Value]) -> bool:
     """Whether a node is a Pad whose only reader could pad just so, past what quantises with `constant` scales.
 
     Zeros serve a Conv and an AveragePool that counts padding. They may be more than what a MaxPool looks at: it takes
-    the lowest number. Only spatial axes are padded, by known amounts.
+    the lowest number, or zeros around what is nowhere below zero. Only spatial axes are padded, by known amounts.
     """
     if label(node.domain, node.op_type) != "Pad" or node.attributes.get_string("mode", "constant") != "constant":
         return False
     fill, reader = _fill(node), _reader(node.outputs[0], constant)
-    if fill is None or reader is None or not _is_spatial(node):
+    pads = _spatial_pads(node)
+    if fill is None or reader is None or not pads or reader.graph is not node.graph:  # in a body it is not read alone
         return False
     match label(reader.domain, reader.op_type):
         case "Conv":
             return fill == 0
-        case "AveragePool":  # which does not count what lies beyond the padding
-            counts = reader.attributes.get_int("count_include_pad", 0) and not reader.attributes.get_int("ceil_mode", 0)
-            return fill == 0 and bool(counts)
+        case "AveragePool":
+            return fill == 0 and reader.attributes.get_int("count_include_pad", 0) != 0 and _may_pad(reader, pads)
         case "MaxPool":  # its second result says where in the padded tensor
-            return fill <= float(np.finfo(np.float32).min) and len(reader.outputs) == 1
+            lowest = fill <= float(np.finfo(np.float32).min) or (fill == 0 and _is_non_negative(node.inputs[0]))
+            return lowest and len(reader.outputs) == 1 and _may_pad(reader, pads)
     return False
+
+
+def _may_pad(pool: ir.Node, pads: list[int]) -> bool:
+    """Whether padding may do what a Pad does for a pool: each of its windows must hold data.
+
+    Windows that reach beyond the padding (ceil_mode) or have holes (dilations) are left alone.
+    """
+    kernel = pool.attributes.get_ints("kernel_shape", ())
+    own = pool.attributes.get_ints("pads", (0,))
+    if pool.attributes.get_int("ceil_mode", 0) or any(d != 1 for d in pool.attributes.get_ints("dilations", ())):
+        return False
+    explicit = pool.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    return explicit and max(pads) + max(own, default=0) < min(kernel, default=0)
+
+
+def _is_non_negative(value: ir.Value | None) -> bool:
+    """Whether no element can be below zero, past what quantises alike before."""
+    node = None if value is None else value.producer()
+    if node is None or label(node.domain, node.op_type) not in DEQUANTIZE:
+        return node is not None and label(node.domain, node.op_type) in _NON_NEGATIVE
+    integers, zero = node.inputs[0], _zero_point(node)
+    if integers is None or integers.dtype is None or zero is None or not _is_positive(node.inputs[1]):
+        return False
+    if bool((zero == integers.dtype.min).all()):
+        return True
+    before = integers.producer()
+    if before is None or label(before.domain, before.op_type) not in QUANTIZE or not _is_positive(before.inputs[1]):
+        return False
+    same = _zero_point(before)
+    return same is not None and np.array_equal(zero, same) and _is_non_negative(before.inputs[0])
+
+
+def _zero_point(node: ir.Node) -> npt.NDArray[Any] | None:
+    """What stands for zero, 0 if that is left out; None if it is not known."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None:
+        return np.zeros(1)
+    known = ir.convenience.get_const_tensor(value)
+    return None if known is None else np.array(known.numpy()).reshape(-1)
+
+
+def _is_positive(scale: ir.Value | None) -> bool:
+    known = None if scale is None else ir.convenience.get_const_tensor(scale)
+    return known is not None and bool((known.numpy() > 0).all())
 
 
 def _reader(value: ir.Value, constant: AbstractSet[ir.Value]) -> ir.Node | None:
@@ -84,16 +163,17 @@ def _fill(node: ir.Node) -> float | None:
     return None if known is None else float(known.numpy().reshape(-1)[0])
 
 
-def _is_spatial(node: ir.Node) -> bool:
-    """Whether nothing is cut off, and the batch and the channels stay as they are."""
+def _spatial_pads(node: ir.Node) -> list[int]:
+    """How much a Pad adds at each end; none if it cuts anything off or adds to batch or channels."""
     data = node.inputs[0]
     rank = len(data.shape) if data is not None and data.shape is not None else 0
     pads, axes = (_numbers(node, position, name) for position, name in ((1, "pads"), (3, "axes")))
     if not pads or (axes is None and len(node.inputs) > 3 and node.inputs[3] is not None):
-        return False
+        return []
     padded = range(rank) if axes is None else [a % rank for a in axes]
     ends = np.reshape(pads, (2, -1)).T
-    return bool((ends >= 0).all()) and all(a >= 2 or not any(end) for a, end in zip(padded, ends, strict=True))
+    spatial = (ends >= 0).all() and all(a >= 2 or not any(end) for a, end in zip(padded, ends, strict=True))
+    return pads if spatial else []
 
 
 def _numbers(node: ir.Node, position: int, attribute: str) -> list[int] | None:
