@@ -21,13 +21,15 @@ UNITS: dict[str, dict[str, Fraction]] = {
     "MAC/cycle": {"MAC/cycle": Fraction(1)},
     # One multiply-accumulate is two operations.
     "MAC/s": {
-        **{p + "OPS": Fraction(_SI[p], 2) for p in ("P", "T", "G")},
-        **{p + "MAC/s": Fraction(_SI[p]) for p in ("T", "G")},
+        **{p + "OPS": Fraction(_SI[p], 2) for p in ("P", "T", "G", "M", "")},
+        **{p + "MAC/s": Fraction(_SI[p]) for p in ("P", "T", "G", "M", "")},
     },
 }
 _USUAL = {"bytes": "KiB", "bytes/s": "GB/s", "pJ/B": "pJ/B", "Hz": "MHz", "MAC/cycle": "MAC/cycle", "MAC/s": "TOPS"}
 
-_QUANTITY = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*([^\s\d.].*?)?\s*", re.ASCII)
+_NUMBER = r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"  # no digits of other scripts
+_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([^\s\d.].*?)?\s*")
+_SMALL_B = re.compile(r"b(?i:/s|ps)?$")
 _LONGEST = 100  # characters of a quantity
 
 
@@ -39,28 +41,42 @@ def parse_quantity(text: str, dimension: str, what: str) -> Fraction:
     units = UNITS[dimension]
     match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
-        raise InputError(f"{what}: {text[:_LONGEST]!r} is not a number with a unit; write e.g. {_example(dimension)}")
+        shown = repr(text) if len(text) <= _LONGEST else f"{text[:20]!r}… of {len(text):,} characters"
+        raise InputError(f"{what}: {shown} is not a number with a unit; write e.g. {_example(dimension)}")
     number, unit = match.groups()
     if number.startswith("-") and Fraction(number):
         raise InputError(f"{what}: {text!r} is negative; it must be 0 or more, e.g. {_example(dimension)}")
     if unit is None:
-        # A bare number of bytes is most likely meant as one: nobody counts thousands of KiB.
-        usual = "B" if dimension == "bytes" else _USUAL[dimension]
-        raise InputError(f"{what}: {text!r} has no unit; write e.g. '{number} {usual}'")
+        raise InputError(f"{what}: {text!r} has no unit; write e.g. {_with_unit(number, dimension)}")
     return Fraction(number) * units[_unit(unit, units, text, what)]
+
+
+def _with_unit(number: str, dimension: str) -> str:
+    """What a bare number may count: first the base unit, since nobody means 16384 KiB or 1000000 MHz."""
+    base, usual = dimension.replace("bytes", "B"), _USUAL[dimension]
+    if dimension == "bytes":
+        return repr(f"{number} {base if Fraction(number).denominator == 1 else usual}")
+    return repr(f"{number} {base}") + (f", or {usual} if these are meant" if usual != base else "")
 
 
 def _unit(unit: str, units: Mapping[str, Fraction], text: str, what: str) -> str:
     """The unit as the table has it; other cases are accepted where one unit alone can be meant."""
     if unit in units:
         return unit
-    same = [known for known in units if known.lower() == unit.lower()]
-    if same and re.search(r"b(/s)?$", unit):
+    same = [known for known in units if known.lower() == re.sub("ps$", "/s", unit.lower())]  # GBps is GB/s
+    if same and _SMALL_B.search(unit):
         bits = re.sub(r"B(/s)?$", r"bit\1", same[0])
         raise InputError(f"{what}: {text!r} has a small b, which could be bits or bytes; write {same[0]} or {bits}")
     if len({units[known] for known in same}) != 1:
-        raise InputError(f"{what}: unknown unit {unit!r} in {text!r}; known units: {', '.join(units)}")
+        spelled = [known for known in units if "bit" not in known]
+        bits = "" if len(spelled) == len(units) else "; or bit instead of B"
+        raise InputError(f"{what}: unknown unit {unit!r} in {text!r}; known units: {', '.join(spelled)}{bits}")
     return same[0]
+
+
+def quantity_pattern(dimension: str) -> str:
+    """A regular expression, for JSON Schema, of quantities with the units of `UNITS` in the case that stands there."""
+    return rf"^\s*\+?{_NUMBER.removeprefix('[+-]?')}\s*({'|'.join(map(re.escape, UNITS[dimension]))})\s*$"
 
 
 def parse_bytes(text: str, what: str = "size") -> int:

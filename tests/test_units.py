@@ -1,5 +1,6 @@
 """Quantities with units."""
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosma.errors import InputError
-from cosma.units import align_up, format_bytes, format_si, parse_bytes, parse_quantity
+from cosma.units import UNITS, align_up, format_bytes, format_si, parse_bytes, parse_quantity, quantity_pattern
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,8 @@ from cosma.units import align_up, format_bytes, format_si, parse_bytes, parse_qu
         ("8 Kbit", 1000),
         ("2 Kibit", 256),
         ("0.5KiB", 512),
+        ("512\u00a0KiB", 524288),  # as copied from a data sheet
+        ("1_024 B", 1024),
     ],
 )
 def test_bytes(text: str, expected: int) -> None:
@@ -34,6 +37,7 @@ def test_bytes(text: str, expected: int) -> None:
         ("512", "no unit"), ("-1 KiB", "negative"), ("lots", "not a number"), ("3 KiX", "unknown unit"), ("", "not a"),
         ("0.3 B", "whole number"), ("1e30 B", "63 bits"), ("nan B", "not a number"), ("1 GB/s", "unknown unit"),
         ("16384", "write e.g. '16384 B'"), ("-5", "'-5' is negative"), ("8 Kb", "small b, which could be bits or bytes; write kB or kbit"),
+        ("0.5", "write e.g. '0.5 KiB'"), ("8 b", "write B or bit"), ("8 Gib", "write GiB or Gibit"),
         ("2kib", "write KiB or Kibit"), ("3 bit", "whole number"), ("٣ KiB", "not a number"), ("9" * 5000, "not a number"),
     ],
 )  # fmt: skip
@@ -46,10 +50,46 @@ def test_other_dimensions() -> None:
     assert parse_quantity("16 GB/s", "bytes/s", "x") == 16 * 10**9
     assert parse_quantity("8 pJ/bit", "pJ/B", "x") == 64
     assert parse_quantity("8 Gbit/s", "bytes/s", "x") == 10**9
-    for text, dimension in (("8 Gb/s", "bytes/s"), ("10 pJ/b", "pJ/B")):
-        with pytest.raises(InputError, match="small b, which could be bits or bytes"):
-            parse_quantity(text, dimension, "x")
+    assert parse_quantity("8 GBps", "bytes/s", "x") == parse_quantity("8 GB/S", "bytes/s", "x") == 8 * 10**9
     assert parse_quantity("0.5 GHz", "Hz", "x") == Fraction(500_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension", "remedy"),
+    [
+        ("8 Gb/s", "bytes/s", "GB/s or Gbit/s"), ("8 Gb/S", "bytes/s", "GB/s or Gbit/s"), ("8 gb/S", "bytes/s", "GB/s or Gbit/s"),
+        ("8 Gbps", "bytes/s", "GB/s or Gbit/s"), ("8 mbPS", "bytes/s", "MB/s or Mbit/s"), ("10 pJ/b", "pJ/B", "pJ/B or pJ/bit"),
+        ("10 PJ/b", "pJ/B", "pJ/B or pJ/bit"),
+    ],
+)  # fmt: skip
+def test_a_small_b_is_never_a_byte(text: str, dimension: str, remedy: str) -> None:
+    with pytest.raises(InputError, match=f"a small b, which could be bits or bytes; write {remedy}$"):
+        parse_quantity(text, dimension, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension", "advice"),
+    [
+        ("16000000000", "bytes/s", "'16000000000 B/s', or GB/s if these are meant"), ("64", "pJ/B", "'64 pJ/B'"),
+        ("1000000000", "Hz", "'1000000000 Hz', or MHz if"), ("256", "MAC/cycle", "'256 MAC/cycle'"), ("4e12", "MAC/s", "'4e12 MAC/s', or TOPS if"),
+    ],
+)  # fmt: skip
+def test_advice_for_a_bare_number_can_be_taken(text: str, dimension: str, advice: str) -> None:
+    with pytest.raises(InputError, match=f"{text!r} has no unit; write e.g. {advice}"):
+        parse_quantity(text, dimension, "x")
+    assert parse_quantity(advice.split("'")[1], dimension, "x") == Fraction(text)  # as many base units
+
+
+@pytest.mark.parametrize("dimension", UNITS)
+def test_the_pattern_of_the_schema_allows_what_is_read(dimension: str) -> None:
+    """Hardly less, and nothing that is refused."""
+    pattern = re.compile(quantity_pattern(dimension))
+    for unit, size in UNITS[dimension].items():
+        assert parse_quantity(f"2.5e1 {unit}", dimension, "x") == 25 * size
+        assert pattern.search(f"2.5e1{unit}")
+        assert pattern.search(f" +1_000 {unit} ")
+        for wrong in (unit, f"-1 {unit}", f"1 {unit}!", f"٣ {unit}", "1", "1 b", "1 Kb", "1 Gb/s", "1 pJ/b"):
+            assert not pattern.search(wrong)
 
 
 def test_operations_are_half_multiply_accumulates() -> None:
