@@ -130,6 +130,14 @@ ARGUMENTS_REFUSED: dict[str, tuple[list[str], str]] = {
     "output where nothing can be written": (["--scratchpad", "1MiB", "-o", "/proc/p.json"], "cannot write /proc/p.json"),
     "plot of unknown kind": (["--scratchpad", "1MiB", "--plot", "FOLDER/map.bmp"], "use .png, .svg or .pdf"),
     "plot without suffix": (["--scratchpad", "1MiB", "--plot", "FOLDER/map"], "a file without suffix"),
+    "two sizes": (["--scratchpad", "1MiB", "--scratchpad", "2MiB"], "--scratchpad is given twice; leave one of the two out"),
+    "two names": (["--scratchpad", "1MiB", "-o", "FOLDER/a.json", "--output", "FOLDER/b.json"], "--output is given twice"),
+    "yes and no": (["--scratchpad", "1MiB", "--weights", "--no-weights"], "--weights/--no-weights is given twice"),
+    "digits of another script": (["--scratchpad", "1MiB", "--jobs", "٣"], "--jobs '٣': write a number with the digits 0 to 9"),
+    "seconds in another script": (["--scratchpad", "1MiB", "--time-limit", "٣"], "--time-limit '٣': write a number"),
+    "a number with a line in it": (["--scratchpad", "1MiB", "--state-limit", "1_0"], "--state-limit '1_0': write a number"),
+    "thousands of digits": (["--scratchpad", "1MiB", "--state-limit", "9" * 5000], "'--state-limit'"),
+    "a size of thousands of digits": (["--scratchpad", "9" * 5000 + "B"], "of 5,001 characters is not a number with a unit"),
     "one file for two": (["--scratchpad", "1MiB", "-o", "FOLDER/a.png", "--plot", "FOLDER/a.png"], "give them different files"),
 }  # fmt: skip
 

@@ -79,7 +79,32 @@ def _silence(stream: int) -> None:
     os.close(nowhere)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Commands whose arguments click reads too kindly: it keeps the last of two values, and takes any digits."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, as click does. Raises InputError for options of one value that are given twice, and for
+        numbers that are not written with the digits 0 to 9.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            inner = click.Context(command, info_name=name, parent=ctx, resilient_parsing=True)
+            values, _, order = command.make_parser(inner).parse_args(list(rest))
+            for option in (p for p in command.params if isinstance(p, click.Option)):
+                harmless = option.multiple or (option.is_flag and not option.secondary_opts)
+                if order.count(option) > 1 and not harmless:
+                    names = "/".join([option.opts[-1], *option.secondary_opts])
+                    raise InputError(f"{names} is given twice; leave one of the two out")
+                text = values.get(option.name)
+                is_number = isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
+                if is_number and isinstance(text, str) and not (text.isascii() and "_" not in text):
+                    raise InputError(f"{option.opts[-1]} {text!r}: write a number with the digits 0 to 9")
+        return name, command, rest
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="cosma")
 def cli() -> None:
     """Plan how a neural network uses a small scratchpad: schedule, addresses and transfers together.
