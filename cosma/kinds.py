@@ -15,11 +15,15 @@ _WHERE = {
 }
 
 
-def complain(path: Path, wanted: str) -> None:
-    """Raise InputError where a file that is no `wanted` is another kind of file that this program reads."""
+def complain(path: Path, wanted: str, before: str | None = None) -> None:
+    """Raise InputError where a file that is no `wanted` is another kind of file that this program reads.
+
+    before: what the message begins with, the file's name by default.
+    """
     found = kind_of(path)
     if found is not None and found != wanted:
-        raise InputError(f"{path}: not {_a(wanted)}, but {_a(found)}: {_WHERE[found]}")
+        start = f"{path}: " if before is None else before
+        raise InputError(f"{start}not {_a(wanted)}, but {_a(found)}: {_WHERE[found]}")
 
 
 def _a(noun: str) -> str:

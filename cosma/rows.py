@@ -10,6 +10,7 @@ from typing import Any
 
 from cosma.errors import InputError
 from cosma.files import check_suffix, check_writable, read_input, write_atomic
+from cosma.kinds import complain
 
 Row = dict[str, Any]
 WENT_WRONG = ("error", "crashed")  # statuses of runs that are tried again
@@ -66,6 +67,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     if rows is None or any(
         set(row) != set(columns) or not all(isinstance(v, plain) for v in row.values()) for row in rows
     ):
+        complain(path, "table of rows")
         raise InputError(f"{path}: holds other rows than this command writes; give it another file")
     return rows
 

@@ -19,7 +19,7 @@ from cosma.cli.common import (
     reading_limit_options,
 )  # fmt: skip
 from cosma.deadline import Deadline
-from cosma.errors import VerificationError
+from cosma.errors import InputError, VerificationError
 
 
 @click.command("verify")
@@ -92,6 +92,8 @@ def specs_command(names: tuple[str, ...], only_keys: bool, as_json: bool) -> Non
     \b
     Example: cosma specs gemmini_default
     """
+    if only_keys and names:
+        raise InputError(f"--keys lists the keys that every spec may have; leave it out, or {' '.join(names)}")
     if only_keys:
         from cosma.report.specs import print_keys
         from cosma.spec import json_schema

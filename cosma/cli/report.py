@@ -44,6 +44,9 @@ def report_command(
     from cosma.files import check_suffix, check_writable, write_atomic
 
     if plan.suffix in (".csv", ".jsonl"):
+        for what in (model, hw, scratchpad):
+            if what is not None:
+                raise InputError(f"{plan}: rows say what they are of; leave out {what}, or give a plan")
         _report_rows(plan, output, figure, as_json)
         return
     if figure is not None:

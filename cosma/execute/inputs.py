@@ -13,6 +13,7 @@ from cosma.execute.runtime import Value, check_rank, dtype_of
 from cosma.execute.submodel import Nodes, Type
 from cosma.files import open_input
 from cosma.frontend.program import Program
+from cosma.kinds import complain
 
 _RELAYS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"])
 
@@ -63,6 +64,7 @@ def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise InputError(f"--inputs {path}: cannot read it ({error.strerror or 'no .npz file'})") from None
     except Exception:  # numpy, zipfile and zlib raise anything at all on other and on damaged files
+        complain(path, "set of inputs", before=f"--inputs {path}: ")
         raise refusal from None
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise refusal

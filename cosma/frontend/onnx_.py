@@ -84,10 +84,10 @@ def parse(path: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except Exception:
-        complain(path, "ONNX model")
+        complain(path, "ONNX model", before="")
         raise InputError(f"not an ONNX file, or truncated ({len(data)} bytes); export or download it again") from None
     if not proto.HasField("graph"):
-        complain(path, "ONNX model")
+        complain(path, "ONNX model", before="")
         raise InputError(f"not an ONNX model: it holds no graph ({len(data)} bytes); export or download it again")
     return proto
 
