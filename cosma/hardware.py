@@ -1,5 +1,6 @@
 """Accelerator descriptions: what the specs of hw_specs/ say, in numbers."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -72,10 +73,12 @@ def load_hardware(
     Raises InputError: no such spec, not YAML, unknown or missing keys, figures without unit or source.
     """
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix.lower() not in (".yaml", ".yml"):
         path = folder / f"{name_or_path}.yaml"
         if not path.is_file():
             complain(Path(name_or_path), "hardware spec")
+            if Path(name_or_path).is_file():
+                raise InputError(f"{name_or_path}: the name of a spec file ends in .yaml or .yml; rename it")
             known = spec_names(folder)
             raise InputError(
                 f"no hardware spec {name_or_path!r}{hint(name_or_path, known)}; run 'cosma specs' to list them"
@@ -93,7 +96,8 @@ def load_hardware(
         return _parse(path.stem, document)
     except InputError as error:
         complain(path, "hardware spec")
-        raise InputError(f"{path}: {error}") from None
+        changed = "".join(f" with {key}={value}" for key, value in instead.items())
+        raise InputError(f"{path}{changed}: {error}") from None
 
 
 def _replace_figures(document: dict[Any, Any], instead: Mapping[str, str | bool]) -> dict[Any, Any]:
@@ -161,6 +165,6 @@ def _macs_per_s(compute: Compute) -> float | None:
 
 def _instances(figure: Figure | None) -> int:
     text = _text(figure, "1")
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) == 0:
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
         raise InputError(f"scratchpad.instances: {text[:20]!r} is not a count of 1 or more; write e.g. 72")
     return int(text)

@@ -8,6 +8,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cosma.errors import InputError
+from cosma.fusion import FUSIONS
+from cosma.units import UNITS, quantity_pattern
+
+_LARGEST = 100_000  # bytes of a spec file, fifty times what one takes
 
 
 class _Strict(BaseModel):
@@ -18,7 +22,7 @@ class Figure(_Strict):
     """One figure of a spec: the value as written, with its unit, and where it comes from."""
 
     value: str | bool = Field(description="The figure with its unit, e.g. 512 KiB; true or false where it is a fact.")
-    source: str = Field(min_length=1, description="Where it comes from: a page, a file, or 'assumed'.")
+    source: str = Field(min_length=1, pattern=r"\S", description="Where it comes from: a page, a file, or 'assumed'.")
     confirmed: Literal["yes", "secondary", "no"] = Field(
         description="yes: the source is the maker or its code; secondary: it quotes them; no: recalled or assumed."
     )
@@ -43,8 +47,10 @@ class Figure(_Strict):
 
     @field_validator("value", mode="before")
     @classmethod
-    def _no_bare_numbers(cls, value: object) -> object:
-        return value if isinstance(value, bool) else str(value)
+    def _one_value(cls, value: object) -> object:
+        if not isinstance(value, str | bool) or value == "":
+            raise ValueError("a figure is one value, such as 512 KiB")
+        return value
 
     @field_validator("confirmed", mode="before")
     @classmethod
@@ -52,33 +58,49 @@ class Figure(_Strict):
         return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
 
 
-def _figure(description: str, *examples: str | bool) -> Any:
-    return Field(default=None, description=description, examples=[{"value": value} for value in examples])
+def _figure(kind: str, description: str, *examples: str | bool, default: Any = None) -> Any:
+    """The field of a figure. kind: a dimension of `UNITS`, or a key of `_OTHER_VALUES`."""
+    figures = [{"value": value, "confirmed": "yes", "source": "data sheet, page 3"} for value in examples]
+    return Field(default=default, description=description, examples=figures, json_schema_extra={"kind": kind})
 
 
 class Scratchpad(_Strict):
     """The memory that software manages."""
 
-    capacity: Figure = Field(description="Bytes of one scratchpad.", examples=[{"value": "512 KiB"}])
-    instances: Figure | None = _figure("How many such scratchpads the chip has; the DRAM is shared.", "72")
-    alignment: Figure | None = _figure("What every address is a multiple of: 1, 2, 4, ... B.", "64 B")
-    holds_weights: Figure | None = _figure("Whether parameters share it with the activations.", True, False)
+    capacity: Figure = _figure(
+        "bytes", "Bytes of one scratchpad, of which whole multiples of the alignment are used.", "512 KiB", default=...
+    )
+    instances: Figure | None = _figure(
+        "count", "How many such scratchpads the chip has; the DRAM is shared. 1 where not given.", "72"
+    )
+    alignment: Figure | None = _figure(
+        "bytes", "What every address and size is a multiple of: 1, 2, 4, ... B. 1 B where not given.", "64 B"
+    )
+    holds_weights: Figure | None = _figure(
+        "truth", "Whether parameters share it with the activations. false where not given.", True, False
+    )
 
 
 class Dram(_Strict):
     """The memory behind it."""
 
-    bandwidth: Figure | None = _figure("Bytes that move to and from it in a second.", "16 GB/s", "128 Gbit/s")
-    energy: Figure | None = _figure("Energy of moving a byte to or from it.", "64 pJ/B", "8 pJ/bit")
+    bandwidth: Figure | None = _figure(
+        "bytes/s", "Bytes that move to and from it in a second, of the whole chip.", "16 GB/s", "128 Gbit/s"
+    )
+    energy: Figure | None = _figure("pJ/B", "Energy of moving a byte to or from it.", "64 pJ/B", "8 pJ/bit")
 
 
 class Compute(_Strict):
     """The arithmetic."""
 
-    rate: Figure | None = _figure("Multiply-accumulates in a cycle, of one scratchpad's part.", "256 MAC/cycle")
-    clock: Figure | None = _figure("Cycles in a second.", "1 GHz")
-    peak: Figure | None = _figure("Operations in a second, where rate or clock is unknown; a MAC is two.", "4 TOPS")
-    fusion: Figure | None = _figure("Which operators run as one: none, or pointwise.", "pointwise")
+    rate: Figure | None = _figure(
+        "MAC/cycle", "Multiply-accumulates in a cycle, of one scratchpad's part.", "256 MAC/cycle"
+    )
+    clock: Figure | None = _figure("Hz", "Cycles in a second.", "1 GHz")
+    peak: Figure | None = _figure(
+        "MAC/s", "Operations in a second, for where rate or clock is not given; a MAC is two.", "4 TOPS", "2 TMAC/s"
+    )
+    fusion: Figure | None = _figure("fusion", "Which operators run as one. none where not given.", "none", "pointwise")
 
 
 class Spec(_Strict):
@@ -110,42 +132,78 @@ def keys() -> Iterator[tuple[str, str, str]]:
             yield f"{section}.{key}", field.description or "", shown
 
 
+# The JSON Schema of values that are no quantities.
+_OTHER_VALUES: dict[str, dict[str, Any]] = {
+    "count": {"type": ["integer", "string"], "minimum": 1, "pattern": "^[1-9][0-9]{0,8}$"},
+    "truth": {"type": "boolean"},
+    "fusion": {"enum": list(FUSIONS)},
+}
+
+
 def json_schema() -> dict[str, object]:
     """The JSON Schema (draft 2020-12) of spec files, as published in cosma/spec.schema.json.
 
-    Looser than the reader in one place: it takes numbers and YAML's truth values where the reader does.
+    It holds of what a YAML library makes of a file. The reader takes units in other cases too, where one alone can
+    be meant, and knows what a schema cannot say: powers of two, no figure of 0.
     """
     schema: dict[str, Any] = Spec.model_json_schema()
     figure = schema["$defs"]["Figure"]["properties"]
-    figure["value"].pop("anyOf", None)
-    figure["value"]["type"] = ["string", "boolean", "number"]
+    figure["value"] = {"description": figure["value"]["description"]}
     figure["confirmed"]["enum"] = ["yes", "secondary", "no", True, False]  # YAML reads yes and no as truth values
     figure["confirmed"].pop("type", None)
+    for section in SECTIONS:
+        schema["properties"][section].pop("default", None)
+        for key in schema["$defs"][section.capitalize()]["properties"].values():
+            kind = key.pop("kind")
+            quantity = {"type": "string", "pattern": quantity_pattern(kind)} if kind in UNITS else _OTHER_VALUES[kind]
+            for none_needed in ("anyOf", "default"):  # a key without a figure is refused
+                key.pop(none_needed, None)
+            key |= {"$ref": "#/$defs/Figure", "properties": {"value": quantity}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "cosma hardware spec"}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what specs have no use for: keys said twice, of which one would be ignored, and aliases."""
+    """YAML without what specs have no use for: keys said twice or merged, aliases, tags, and numbers.
+
+    Figures are read as they stand: YAML would make 8 of 010 and 90 of 1:30. Raises YAMLError for tags.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, as in the base class
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":bool", ":null"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise InputError(f"line {event.start_mark.line + 1}: alias *{event.anchor}: write the figure out instead")
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"line {line}: alias *{event.anchor}: write the figure out instead")
+        if event.tag is not None:
+            raise yaml.YAMLError(f"line {line}: tag {event.tag} has no place in a spec; leave it out")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise InputError(f"line {line}: key {key.value!r} is given twice; leave one of the two out")
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        """Keys as they stand, each once."""
+        found: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise InputError(f"line {line}: a key is one word, not a list or a mapping")
+            if key.value in found:
+                raise InputError(f"line {line}: key {key.value!r} is given twice; leave one of the two out")
+            found[key.value] = self.construct_object(value, deep=True)
+        return found
 
 
 def read_yaml(data: bytes) -> Any:
-    """What a YAML file holds. Raises InputError for one that is none, for keys given twice and for aliases."""
+    """What a YAML file holds: text, truth values, None, lists, mappings.
+
+    Raises InputError for a file that is too long or no YAML, for keys given twice, aliases and tags.
+    """
+    if len(data) > _LARGEST:
+        raise InputError(
+            f"{len(data):,} B are too many for a hardware spec; give another file, or at most {_LARGEST:,} B"
+        )
     try:
         return yaml.load(data, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -159,9 +217,23 @@ def validate(document: object) -> Spec:
         kind = "empty" if document is None else f"a {type(document).__name__}"
         raise InputError(f"the spec is {kind}, not a mapping; see 'cosma specs' for examples")
     try:
-        return Spec.model_validate(document)
+        spec = Spec.model_validate(document)
     except ValidationError as error:
         raise InputError(_explain(error)) from None
+    for section in SECTIONS:
+        for key, figure in getattr(spec, section):
+            if figure is None and key in getattr(spec, section).model_fields_set:
+                raise InputError(f"key '{section}.{key}' is empty; leave it out where its figure is not known")
+    return spec
+
+
+def check_key(dotted: str) -> None:
+    """Raise InputError for what is no key of a figure, such as "dram.bandwidth"."""
+    section, _, key = dotted.partition(".")
+    if section not in SECTIONS:
+        raise InputError(_unknown_key((section,)))
+    if key not in SECTIONS[section].model_fields:
+        raise InputError(_unknown_key((section, key)))
 
 
 def _explain(error: ValidationError) -> str:
@@ -169,14 +241,25 @@ def _explain(error: ValidationError) -> str:
     first: Any = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        key, known = str(first["loc"][-1]), _known_keys(first["loc"][:-1])
-        return f"unknown key {where!r}{hint(key, known)}; known keys here: {', '.join(known)}"
+        return _unknown_key(first["loc"])
     if first["type"] == "missing":
         return f"key {where!r} is missing"
     shown = repr(first["input"])[:80]
-    if "Figure" in first["msg"] or first["type"] in ("model_type", "model_attributes_type"):
+    if where in SECTIONS:
+        return f"{where!r} must be a mapping of {', '.join(_known_keys(first['loc']))}, not {shown}"
+    if first["type"] in ("model_type", "model_attributes_type"):
         return f"{where!r} must be a mapping like {{value: 512 KiB, confirmed: yes, source: ...}}, not {shown}"
-    return f"{where!r}: {first['msg'][0].lower()}{first['msg'][1:]}, not {shown}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where!r}: {said[0].lower()}{said[1:]}, not {shown}"
+
+
+def _unknown_key(location: tuple[Any, ...]) -> str:
+    """What is wrong with a key that does not exist, by its sections: where it belongs, or what was meant."""
+    *outer, key = map(str, location)
+    known = _known_keys(tuple(outer))
+    other = [section for section, model in SECTIONS.items() if key in model.model_fields]
+    meant = f"; it belongs under {other[0]!r}" if other and len(outer) < 2 else hint(key, known)
+    return f"unknown key {'.'.join(map(str, location))!r}{meant}; known keys here: {', '.join(known)}"
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

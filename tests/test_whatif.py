@@ -89,6 +89,8 @@ def test_ranges_and_what_does_not_fit(run) -> None:
         (["--scratchpad", "1KiB:8KiB:xtwo"], "'two' is no number"),
         (["--scratchpad", "1KiB:8KiB:xnan"], "'nan' is no number"),
         (["--scratchpad", "1KiB:8KiB:xinf"], "'inf' is no number"),
+        (["--scratchpad", "1KiB:8KiB:x٢"], "'٢' is no number"),
+        (["--scratchpad", "1KiB:8KiB:x1_0"], "'1_0' is no number"),
         (["--scratchpad", "auto,8KiB"], "give it alone"),
         (["--scratchpad", "8KiB", "--dim", "batch"], "--dim 'batch' is not NAME=N"),
         (["--scratchpad", "8KiB", "--dask", ""], "has no port"),

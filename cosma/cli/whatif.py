@@ -1,8 +1,8 @@
 """cosma whatif."""
 
 import json
-import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -182,16 +182,30 @@ def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "It
         return
     choices: dict[str, list[tuple[str, str]]] = {}
     for text in sets:
-        key, equals, values = text.partition("=")
-        if not equals or key.count(".") != 1 or not values:
-            raise InputError(f"--set {text!r} is not KEY=VALUE; write e.g. --set dram.bandwidth=16GB/s")
-        if key.strip() == "scratchpad.capacity" and sized:
+        key, values = _setting(text)
+        if key == "scratchpad.capacity" and sized:
             raise InputError(f"--set {text!r} and --scratchpad both give the capacity; leave one out")
-        choices.setdefault(key.strip(), []).extend((key.strip(), value.strip()) for value in values.split(","))
+        choices.setdefault(key, []).extend((key, value) for value in values)
     known = [spec for name in names for spec in (spec_names() if name == "all" else [name])]
     for name, chosen in product(dict.fromkeys(known), product(*map(dict.fromkeys, choices.values()))):
         text = instead_text(chosen)
         yield load_hardware(name, instead=read_instead(text)), text
+
+
+def _setting(text: str) -> tuple[str, list[str]]:
+    """dram.bandwidth=8GB/s,16GB/s -> the key and its values. Raises InputError."""
+    from cosma.spec import check_key
+
+    key, equals, values = (part.strip() for part in text.partition("="))
+    if not equals or "." not in key or not values or "=" in values:
+        raise InputError(
+            f"--set {text!r} is not KEY=VALUE; write e.g. --set dram.bandwidth=16GB/s ('cosma specs --keys' lists keys)"
+        )
+    try:
+        check_key(key)
+    except InputError as error:
+        raise InputError(f"--set {text!r}: {error}") from None
+    return key, [value.strip() for value in values.split(",")]
 
 
 def _capacities(pads: tuple[str, ...], prepared: "Prepared", spec: "Hardware") -> list[tuple[int, ...] | None]:
@@ -236,13 +250,9 @@ def _sizes(text: str, prepared: "Prepared") -> list[int]:
 
 
 def _factor(text: str, whole: str) -> float:
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = math.nan
-    if not math.isfinite(factor):
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):  # float reads digits of all scripts, and 1_0
         raise InputError(f"--scratchpad {whole!r}: {text!r} is no number; write e.g. 128KiB:8MiB:x2")
-    return factor
+    return float(text)
 
 
 def _finish(
