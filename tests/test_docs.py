@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cosma.cli import cli
 from cosma.hardware import load_hardware
 from tests.conftest import ROOT
 
@@ -49,6 +50,22 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
         if not block.generated and (block.language, block.page) != ("", *DRAWINGS):
             assert block.language in ("sh", "python", "yaml"), block
     assert {b.language for b in blocks() if b.page == "README.md"} >= {"sh", "python", "yaml", "text"}
+
+
+def test_no_block_escapes_this_file() -> None:
+    """Another way of writing one (indented, ~~~, words behind the language) would not be found by `blocks`."""
+    for page in PAGES:
+        fences = re.findall(r"^[ \t>*-]*(?:```|~~~)", page.read_text(), re.MULTILINE)
+        assert fences == ["```"] * 2 * sum(b.page == str(page.relative_to(ROOT)) for b in blocks()), page
+
+
+def test_options_that_are_named_exist() -> None:
+    options = {o for c in cli.commands.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    others = {"--help", "--nthreads"}  # of dask
+    for page in PAGES:
+        code = " ".join(re.findall(r"`([^`\n]+)`", page.read_text()))
+        unknown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code)) - options - others
+        assert not unknown, (page, unknown)
 
 
 @pytest.mark.parametrize("text", [b.text for b in blocks() if b.language == "yaml"])
