@@ -42,6 +42,7 @@ class Workers(ProcessPoolExecutor):
     """Processes that leave interrupts to this one, end when it has ended, are silent, and can be stopped at once."""
 
     def __init__(self, count: int) -> None:
+        _start_tracker()  # before the executor does, whose queues need it
         context = multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="cosma-", ignore_cleanup_errors=True)
         super().__init__(count, mp_context=context, initializer=prepare_worker, initargs=(self._folder.name,))
