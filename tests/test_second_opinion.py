@@ -8,7 +8,7 @@ import pytest
 from cosma.compile import Settings, prepare
 from cosma.hardware import Hardware
 from cosma.problem import Problem
-from cosma.solvers import backends, cp_sat, milp_ortools, packing, replacement
+from cosma.solvers import backends, cp_sat, milp_ortools, milp_pulp, packing, replacement
 from cosma.solvers.backends import BUNDLED
 from cosma.solvers.dual_bound import dual_bound, exact_bound
 from cosma.solvers.milp import Model, Solved
@@ -76,6 +76,17 @@ def test_dual_bounds(name: str) -> None:
     make, best, bound = MODELS[name]
     assert dual_bound(make(), FOREVER) == bound <= best
     assert dual_bound(make(), FOREVER.after(-1)) is None
+
+
+@pytest.mark.parametrize("backend", BUNDLED)
+def test_a_constant_in_the_objective_is_part_of_the_bound(backend: str) -> None:
+    """The least of `weak` less 10 is -7, in what the backend itself says. CBC tells no bound."""
+    model = weak()
+    model.offset = -10
+    ask = milp_ortools.solve if backend in milp_ortools.NAMES else milp_pulp.solve
+    claimed = ask(model, backend, FOREVER, False)
+    assert claimed.status == "optimal"
+    assert claimed.bound == (None if backend == "cbc" else -7)
 
 
 def test_any_prices_give_a_bound() -> None:

@@ -59,14 +59,14 @@ def export(model: Model, suffix: str, unit: int, deadline: Deadline) -> bytes:
 
 
 def _state(model: Model) -> tuple[Any, list[Any]]:
-    """The model in PuLP's own terms, and its variables."""
+    """The model in PuLP's own terms but for the objective's constant, which not all solvers are told; its variables."""
     pulp: Any = importlib.import_module("pulp")  # it is not typed
     program = pulp.LpProblem(model.name, pulp.LpMinimize)
     x = [
         pulp.LpVariable(f"x{i}_{name}", low, high, cat="Integer")
         for i, (name, low, high) in enumerate(zip(model.names, model.lows, model.highs, strict=True))
     ]
-    program += pulp.LpAffineExpression([(v, c) for v, c in zip(x, model.costs, strict=True) if c], model.offset)
+    program += pulp.LpAffineExpression([(v, c) for v, c in zip(x, model.costs, strict=True) if c])
     for row, rule in enumerate(model.rules):
         columns, factors = model.terms(row)
         if row % 1024 == 0 and model.deadline.passed:
@@ -101,10 +101,11 @@ def _solve_here(model: Model, backend: str, log: bool) -> Solved:
     if program.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
         values = tuple(round(v.value() or 0) for v in x)
         proved = program.sol_status == pulp.LpSolutionOptimal
-        return Solved("optimal" if proved else "feasible", values, _bound(program, backend))
+        return Solved("optimal" if proved else "feasible", values, _bound(program, backend, model.offset))
     if program.sol_status == pulp.LpSolutionInfeasible and program.status == pulp.LpStatusInfeasible:
         return Solved("infeasible")
-    return Solved("unknown", None, _bound(program, backend), why=f"{backend}: {pulp.LpStatus[program.status]}")
+    bound = _bound(program, backend, model.offset)
+    return Solved("unknown", None, bound, why=f"{backend}: {pulp.LpStatus[program.status]}")
 
 
 def _find(pulp: Any, backend: str, seconds: float, log: bool, hinted: bool) -> Any:
@@ -127,8 +128,8 @@ def _find(pulp: Any, backend: str, seconds: float, log: bool, hinted: bool) -> A
     raise InputError(f"solver {backend!r} is not available on this machine{why}; to install it: {INSTALL[backend]}")
 
 
-def _bound(program: Any, backend: str) -> int | None:
-    """PuLP has no portable bound; HiGHS, Gurobi and SCIP tell their own."""
+def _bound(program: Any, backend: str, offset: int) -> int | None:
+    """PuLP has no portable bound; HiGHS, Gurobi and SCIP tell their own, to which the constant is added here."""
     inner = program.solverModel
     try:
         value = {
@@ -138,14 +139,14 @@ def _bound(program: Any, backend: str) -> int | None:
         }[backend]()
     except (KeyError, AttributeError):
         return None
-    return ceil(value - 1e-6 * max(1.0, abs(value))) if isfinite(value) and abs(value) < 2**62 else None
+    return offset + ceil(value - 1e-6 * max(1.0, abs(value))) if isfinite(value) and abs(value) < 2**62 else None
 
 
 def _export_here(model: Model, suffix: str, unit: int) -> bytes:
     pulp: Any = importlib.import_module("pulp")
     program, _ = _state(model)
     if model.offset:  # neither format has a constant in the objective that all solvers read
-        program.setObjective(program.objective - model.offset + model.offset * pulp.LpVariable("constant", 1, 1))
+        program.setObjective(program.objective + model.offset * pulp.LpVariable("constant", 1, 1))
     remark = "\\" if suffix == ".lp" else "*"
     head = f"{remark} Objective in units of {unit} B.\n".encode()
     with tempfile.TemporaryDirectory() as folder:
