@@ -62,7 +62,7 @@ def weak() -> Model:
 MODELS = {"knapsack": (knapsack, -7, -7), "odd": (odd, 2, 2), "weak": (weak, 3, 2)}
 
 
-@pytest.mark.parametrize("solver", ["paper", "joint", "paper:highs", "paper:cbc", "auto"])
+@pytest.mark.parametrize("solver", [*(f"paper:{backend}" for backend in BUNDLED), "joint", "auto"])
 def test_the_false_bound(solver: str) -> None:
     problem = false_bound()
     assert oracle.least_traffic(problem) == 5

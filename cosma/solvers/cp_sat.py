@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _LEAST_S = 0.01
 _LOOK_S = 0.05
+# Steps of its presolve that lose solutions (github.com/google/or-tools/issues/5293), switched off.
+SAFE = {"presolve_inclusion_work_limit": 0, "merge_at_most_one_work_limit": 0.0}
 
 
 def solve(
@@ -20,8 +22,6 @@ def solve(
     callback: "cp_model.CpSolverSolutionCallback | None" = None,
 ) -> "tuple[cp_model.CpSolver, cp_model.CpSolverStatus]":  # fmt: skip
     """The solver after its run, and its status. effort: a limit in CP-SAT's deterministic seconds.
-
-    Two steps of its presolve are always off: they lose solutions (github.com/google/or-tools/issues/5293).
 
     CP-SAT's own handler for Ctrl-C leaves the default one behind, which ends Python without a word. So it is
     switched off, and the search runs in a thread: the main thread hears the interrupt and stops it.
@@ -35,8 +35,8 @@ def solve(
     solver.parameters.log_search_progress = log
     solver.parameters.log_to_stdout = False  # which is for results
     solver.log_callback = partial(print, file=sys.stderr)
-    solver.parameters.presolve_inclusion_work_limit = 0
-    solver.parameters.merge_at_most_one_work_limit = 0.0
+    for name, limit in SAFE.items():
+        setattr(solver.parameters, name, limit)
     solver.parameters.cp_model_presolve = presolve
     if not presolve:  # then its relaxations cost more than they find, and `dual_bound` has tried them
         solver.parameters.linearization_level = 0

@@ -165,6 +165,8 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
     parameters = mathopt.SolveParameters(
         time_limit=limit, threads=threads, enable_output=log, relative_gap_tolerance=0.0, absolute_gap_tolerance=0.0
     )
+    for name, value in cp_sat.SAFE.items():
+        setattr(parameters.cp_sat, name, value)
     hints = []
     if model.hint and kind != mathopt.SolverType.HIGHS:  # which takes no hints here
         hints = [mathopt.SolutionHint(variable_values={x[c]: float(v) for c, v in model.hint.items()})]
