@@ -199,3 +199,16 @@ def test_proofs_hold(start: int) -> None:
 def test_proofs_hold_on_20_000_graphs(start: int) -> None:
     for seed in range(start, start + 500):
         proofs_hold(seed, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "weights", "capacity", "best"),
+    [("densenet121", False, 1_605_632, 401_408), ("vit_b_16", True, 3_115_776, 3_631_104)],
+)
+def test_proofs_of_large_programmes_are_confirmed(model: str, weights: bool, capacity: int, best: int) -> None:
+    """More than 100,000 terms each. Without presolve the first goes faster without relaxations, the second with them."""
+    settings = Settings("int8", "pointwise", weights)
+    problem = prepare(ROOT / "models" / f"{model}.onnx", Hardware("h", capacity), settings).problem
+    outcome = run(problem, "paper", seconds=300.0)
+    assert (outcome.best.cost_bytes, outcome.bound_bytes) == (best, best), outcome.why

@@ -19,7 +19,7 @@ SAFE = {"presolve_inclusion_work_limit": 0, "merge_at_most_one_work_limit": 0.0}
 
 def solve(
     program: "cp_model.CpModel", deadline: Deadline, *, effort: float = inf, log: bool = False, presolve: bool = True,
-    callback: "cp_model.CpSolverSolutionCallback | None" = None,
+    relaxations: bool = True, callback: "cp_model.CpSolverSolutionCallback | None" = None,
 ) -> "tuple[cp_model.CpSolver, cp_model.CpSolverStatus]":  # fmt: skip
     """The solver after its run, and its status. effort: a limit in CP-SAT's deterministic seconds.
 
@@ -38,7 +38,7 @@ def solve(
     for name, limit in SAFE.items():
         setattr(solver.parameters, name, limit)
     solver.parameters.cp_model_presolve = presolve
-    if not presolve:  # then its relaxations cost more than they find, and `dual_bound` has tried them
+    if not relaxations:
         solver.parameters.linearization_level = 0
     solver.parameters.max_deterministic_time = effort
     solver.parameters.max_time_in_seconds = max(_LEAST_S, deadline.remaining_s)

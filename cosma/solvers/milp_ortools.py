@@ -19,6 +19,7 @@ _TYPES = {"mathopt-cp-sat": "CP_SAT", "mathopt-highs": "HIGHS", "mathopt-scip": 
 NAMES = ("cp-sat", *_TYPES)
 BUNDLED = NAMES[:-1]  # those that come along
 _LEAST_S = 0.01
+_PLAIN = 10.0  # CP-SAT's deterministic seconds, to look for a better solution without relaxations
 _LARGE = 500_000  # terms; stating more takes seconds, and presolving them, in which nobody looks at the clock
 
 
@@ -67,7 +68,10 @@ def _look_below(model: Model, bound: int | None, deadline: Deadline) -> Solved:
     program, x = stated
     if bound is not None:
         program.add(cp_model.LinearExpr.weighted_sum(x, model.costs) <= bound - 1 - model.offset)
-    solver, status = cp_sat.solve(program, deadline, presolve=False)
+    # Without presolve what relaxations cost is mostly wasted, but some programmes need them.
+    solver, status = cp_sat.solve(program, deadline.share(0.5), effort=_PLAIN, presolve=False, relaxations=False)
+    if status == cp_model.UNKNOWN and not deadline.passed:
+        solver, status = cp_sat.solve(program, deadline, presolve=False)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return Solved("feasible", tuple(solver.value(v) for v in x))
     return Solved("infeasible" if status == cp_model.INFEASIBLE else "unknown")
