@@ -15,7 +15,7 @@ from cosma.qdq import join_quantisation
 from cosma.solvers import registry
 from cosma.solvers.base import Options, Result
 from cosma.solvers.eviction import belady
-from cosma.solvers.outcome import to_plan
+from cosma.solvers.outcome import to_plan, without_false_bound
 from cosma.solvers.timeline import Timeline
 from cosma.verify import require_valid
 
@@ -73,7 +73,7 @@ def solve(prepared: Prepared, hardware: Hardware, options: Options, deadline: De
     shortage = problem.shortage()
     if shortage is not None:
         return Result("infeasible", options.solver, shortage=shortage, why=("the largest working set does not fit",))
-    outcome = solver(problem, options, deadline)
+    outcome = without_false_bound(solver(problem, options, deadline))
     if outcome.best is None:
         return Result("infeasible", options.solver, states=outcome.states, size=outcome.size, why=outcome.why)
     generator = f"cosma {cosma.__version__}"

@@ -6,12 +6,15 @@ import random
 import pytest
 
 from cosma.compile import Settings, prepare
+from cosma.compile import solve as compile_problem
 from cosma.hardware import Hardware
 from cosma.problem import Problem
-from cosma.solvers import backends, cp_sat, milp_ortools, milp_pulp, packing, replacement
+from cosma.solvers import backends, cp_sat, milp_ortools, milp_pulp, packing, portfolio, registry, replacement
 from cosma.solvers.backends import BUNDLED
+from cosma.solvers.base import Options
 from cosma.solvers.dual_bound import dual_bound, exact_bound
 from cosma.solvers.milp import Model, Solved
+from cosma.solvers.outcome import Outcome
 from cosma.solvers.second_opinion import EXACT
 from cosma.solvers.timeline import Timeline
 from tests import oracle
@@ -199,6 +202,34 @@ def test_proofs_hold(start: int) -> None:
 def test_proofs_hold_on_20_000_graphs(start: int) -> None:
     for seed in range(start, start + 500):
         proofs_hold(seed, 7)
+
+
+@pytest.mark.parametrize("known_bound", [6, 100])
+def test_a_bound_from_a_larger_scratchpad_that_is_false(known_bound: int) -> None:
+    """It is dropped, and the search goes on to the proof that 5 B are the least."""
+    problem = false_bound()
+    outcome = portfolio.solve(problem, Options(known_bound=known_bound), FOREVER)
+    assert (outcome.best.cost_bytes, outcome.bound_bytes) == (5, 5)
+    assert outcome.bound_name == "best-first search"
+    assert f"the bound of {known_bound} B from a larger scratchpad is not used: the plan moves less" in outcome.why
+
+
+def test_a_bound_that_its_own_plan_contradicts(monkeypatch) -> None:
+    """Were it lowered to what the plan costs, it would look like a proof."""
+    prepared = prepare(ROOT / "tests" / "cases" / "cpsat_false_bound.onnx", Hardware("h", 25), Settings())
+    order = tuple(range(6))
+    dear = replacement.solve(Timeline.of(prepared.problem, order), "cp-sat", FOREVER)
+
+    def claim(*_: object) -> Outcome:
+        return Outcome(dear, dear.cost_bytes + 1, "some programme, some solver", ("some solver: optimal",))
+
+    monkeypatch.setattr(registry, "find", lambda _: claim)
+    result = compile_problem(prepared, Hardware("h", 25), Options())
+    assert (result.status, result.bound_bytes, result.bound_name) == ("feasible", 0, "trivial")
+    assert result.why[0] == (
+        f"some programme, some solver gave a bound of {dear.cost_bytes + 1} B, and the plan moves less: "
+        "it is at fault, and not used"
+    )
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     floor, states = _bound(problem, best.timeline.order, deadline.share(0.3))
     best, why = improve(best, floor, options, deadline, first_s / 3)  # three orders took first_s
     name = "sub-DAG windows or forced residency" if floor else "trivial"
-    return Outcome(best, min(floor, best.cost_bytes), name, (why,), states, first_s=first_s)
+    return Outcome(best, floor, name, (why,), states, first_s=first_s)
 
 
 def improve(best: Placed, floor: int, options: Options, deadline: Deadline, stitch_s: float) -> tuple[Placed, str]:

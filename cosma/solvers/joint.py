@@ -308,4 +308,4 @@ def _rounds(
         except ModelTooLargeError as error:
             why = (*why, str(error))
             break
-    return best, min(bound, best.cost_bytes), rests_on, why
+    return best, bound, rests_on, why

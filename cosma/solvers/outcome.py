@@ -1,7 +1,7 @@
 """What a solver hands back: a placed residency decision for a schedule, bounds and reasons."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cosma.plan import SCHEMA_VERSION, Claims, Plan, Source, Step, derive_moves
 from cosma.solvers.base import Size
@@ -37,6 +37,18 @@ class Outcome:
     fragmentation_bytes: int | None = None
     size: Size | None = None
     first_s: float | None = None
+
+
+def without_false_bound(outcome: Outcome) -> Outcome:
+    """The outcome, but for a bound that its own plan contradicts; whoever proved that is named.
+
+    No part of the program may hide this by lowering a bound to what its plan costs: that would look like a proof.
+    """
+    best, bound = outcome.best, outcome.bound_bytes
+    if best is None or bound <= best.cost_bytes:
+        return outcome
+    why = f"{outcome.bound_name} gave a bound of {bound:,} B, and the plan moves less: it is at fault, and not used"
+    return replace(outcome, bound_bytes=0, bound_name="trivial", why=(why, *outcome.why), fragmentation_bytes=None)
 
 
 def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, solver: str, generator: str) -> Plan:

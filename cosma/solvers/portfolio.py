@@ -43,14 +43,24 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
         best = cheapest((best, replacement.solve(known, DEFAULT_BACKEND, deadline.share(0.3))))
     if best.cost_bytes == 0:
         outcome = Outcome(best, 0, "nothing to evict", ("a known order fits without evictions",), 0, 0)
-    elif best.cost_bytes <= options.known_bound:
+    elif best.cost_bytes == options.known_bound:
         why = ("no schedule moves less on a larger scratchpad",)
         outcome = Outcome(best, best.cost_bytes, "larger scratchpad", why)
     elif any(len(modes) > 1 for modes in problem.modes):
         outcome = Outcome(best, 0, "trivial", ("operators have several modes; only the smallest was tried",))
     else:
         outcome = _search_all(problem, options, deadline, best)
-    return replace(outcome, first_s=first_s)
+    return replace(_raised(outcome, options.known_bound), first_s=first_s)
+
+
+def _raised(outcome: Outcome, known_bound: int) -> Outcome:
+    """The outcome with a bound known from a larger scratchpad, where that is higher and no plan contradicts it."""
+    if outcome.best is not None and outcome.best.cost_bytes < known_bound:
+        why = f"the bound of {known_bound:,} B from a larger scratchpad is not used: the plan moves less"
+        return replace(outcome, why=(*outcome.why, why))
+    if outcome.bound_bytes < known_bound:
+        return replace(outcome, bound_bytes=known_bound, bound_name="larger scratchpad")
+    return outcome
 
 
 def _search_all(problem: Problem, options: Options, deadline: Deadline, start: Placed) -> Outcome:
@@ -81,8 +91,6 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
     lost = best.cost_bytes - bound if relaxed == bound else None
     if problem.graph.has_single_order and best.bound_bytes > bound:
         bound, name = best.bound_bytes, named("integer programme with address cuts", best.rests_on)
-    if options.known_bound > bound:
-        bound, name = min(options.known_bound, best.cost_bytes), "larger scratchpad"
     why = (
         f"{'searched all schedules' if lost is not None else 'a limit struck before all schedules were searched'}: "
         f"{len(parts)} independent parts, {len(answers)} kinds, {states:,} states",

@@ -61,7 +61,7 @@ def solve(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
         cuts.append(conflict.gaps)
         capacity, alignment = timeline.problem.capacity_bytes, timeline.problem.alignment_bytes
         proved = proved and proved_unplaceable(conflict.blocks, capacity, alignment, deadline)
-    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, min(bound, best.cost_bytes), basis)
+    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, bound, basis)
 
 
 def _solve_ilp(
