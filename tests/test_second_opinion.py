@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from fractions import Fraction
 
 import pytest
 
@@ -98,8 +99,19 @@ def test_any_prices_give_a_bound() -> None:
     for make, best, _ in MODELS.values():
         model = make()
         for _ in range(500):
-            prices = [rng.randint(-(1 << 32), 1 << 32) for _ in model.rules]
+            prices = [rng.uniform(-4, 4) for _ in model.rules]
             assert exact_bound(model, prices) <= best
+    half = Fraction(1, 2)
+    assert exact_bound(odd(), [half, half, half]) == 3 * half  # what is left of each variable costs nothing
+    assert exact_bound(odd(), [1, 1, 1]) == 3 - 3  # 3 x 1, and -1 for each of three variables that may be 1
+    assert exact_bound(odd(), [-1, -1, -1]) == 0  # the rows have no upper side
+
+
+@pytest.mark.parametrize(("name", "relaxed"), [("knapsack", -7.0), ("odd", 1.5), ("weak", 1.5)])
+def test_root_bounds_are_exact_too(name: str, relaxed: float) -> None:
+    model = MODELS[name][0]()
+    model.offset = 4
+    assert backends.relaxation(model, FOREVER) == pytest.approx(relaxed + 4, abs=1e-6)
 
 
 @pytest.mark.parametrize("backend", BUNDLED)

@@ -42,7 +42,10 @@ def solve(model: Model, backend: str, deadline: Deadline, log: bool = False) -> 
 
 
 def relaxation(model: Model, deadline: Deadline) -> float | None:
-    """The optimum of the model without integrality, in the objective's unit; None if not found in time."""
+    """The optimum of the model without integrality, in the objective's unit; None if not found in time.
+
+    It is what the dual solution proves in exact arithmetic, so an error of the solver can only make it smaller.
+    """
     try:
         return milp_ortools.relaxation(model, deadline)
     except StoppedError:

@@ -11,6 +11,8 @@ rounded to integers; the sum is then exact, so that nothing which the solver got
 
 import importlib
 from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from cosma.deadline import Deadline
@@ -25,11 +27,11 @@ def dual_bound(model: Model, deadline: Deadline) -> int | None:
     if model.size.terms > _MOST_TERMS or deadline.passed:
         return None
     prices = _prices(model, deadline)
-    return None if prices is None else exact_bound(model, prices)
+    return None if prices is None else ceil(exact_bound(model, prices))  # objectives are integers
 
 
-def _prices(model: Model, deadline: Deadline) -> list[int] | None:
-    """Dual values of the relaxation's rows, times `_SCALE`."""
+def _prices(model: Model, deadline: Deadline) -> list[float] | None:
+    """Dual values of the relaxation's rows."""
     pywraplp: Any = importlib.import_module("ortools.linear_solver.pywraplp")  # it is not typed
     solver = pywraplp.Solver.CreateSolver("GLOP")
     infinity = solver.infinity()
@@ -47,14 +49,15 @@ def _prices(model: Model, deadline: Deadline) -> list[int] | None:
     solver.SetTimeLimit(max(1, int(1000 * deadline.remaining_s)))
     if solver.Solve() != pywraplp.Solver.OPTIMAL:
         return None
-    return [round(row.dual_value() * _SCALE) for row in rows]
+    return [row.dual_value() for row in rows]
 
 
-def exact_bound(model: Model, prices: Sequence[int]) -> int:
-    """The bound that any prices in units of 1 / `_SCALE` give; one on a side that a row does not have counts as 0."""
+def exact_bound(model: Model, prices: Sequence[float]) -> Fraction:
+    """The bound that any finite prices give; one on a side that a row does not have counts as 0."""
     left = [cost * _SCALE for cost in model.costs]
     total = 0
-    for r, price in enumerate(prices):
+    for r, given in enumerate(prices):
+        price = round(given * _SCALE)
         side = model.row_lows[r] if price > 0 else model.row_highs[r]
         if price and side is not None:
             total += price * side
@@ -62,4 +65,4 @@ def exact_bound(model: Model, prices: Sequence[int]) -> int:
                 left[column] -= price * factor
     for cost, low, high in zip(left, model.lows, model.highs, strict=True):
         total += cost * (low if cost > 0 else high)
-    return model.offset - (-total // _SCALE)  # objectives are integers
+    return model.offset + Fraction(total, _SCALE)

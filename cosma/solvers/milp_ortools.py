@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.solvers import cp_sat, stoppable
+from cosma.solvers.dual_bound import exact_bound
 from cosma.solvers.milp import Model, ModelTooLargeError, Solved
 from cosma.solvers.stoppable import LOOKING_S
 
@@ -189,7 +190,10 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
 
 
 def relaxation(model: Model, deadline: Deadline) -> float | None:
-    """The optimum of the linear relaxation, by HiGHS; None if time is too short. Raises StoppedError."""
+    """What the linear relaxation proves: the bound of its dual solution by HiGHS, in exact arithmetic.
+
+    None if time is too short. Raises StoppedError.
+    """
     return stoppable.run("ortools", deadline, _relax, replace(model, deadline=deadline), deadline)
 
 
@@ -199,11 +203,12 @@ def _relax(model: Model, deadline: Deadline) -> float | None:
         program, _ = _state(model, deadline, False)
     except ModelTooLargeError:
         return None
+    rows = list(program.linear_constraints())  # as they were stated
     limit = datetime.timedelta(seconds=max(_LEAST_S, deadline.remaining_s))
     result = mathopt.solve(program, mathopt.SolverType.HIGHS, params=mathopt.SolveParameters(time_limit=limit))
     if result.termination.reason != mathopt.TerminationReason.OPTIMAL:
         return None
-    return float(result.objective_value())
+    return float(exact_bound(model, result.dual_values(rows)))
 
 
 def _integer_bound(bound: float) -> int | None:
