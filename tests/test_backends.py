@@ -16,7 +16,7 @@ from tests.conftest import MODELS
 def test_a_programme_that_is_not_stated_in_time_leaves_a_plan_and_says_so(run, tmp_path: Path) -> None:
     target = tmp_path / "m.lp"
     flags = ["--dtype", "int8", "--fusion", "pointwise", "--no-weights", "--scratchpad", "1700298 B"]
-    flags += ["--time-limit", "2", "--write-model", target, "--root-bound", "--json"]
+    flags += ["--time-limit", "4", "--write-model", target, "--root-bound", "--json"]
     found = run("compile", MODELS / "nasnetalarge_224.onnx", *flags, "--solver", "paper").json
     assert (found["status"], found["model_size"]) == ("feasible", None)
     assert f"no {target}: the programme was not stated to its end" in found["why"]
@@ -56,4 +56,4 @@ def test_an_interrupt_ends_a_solver_that_does_not_hear_it() -> None:
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert said.strip() == "cosma: interrupted; no output file was touched"
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)  # Python's way out where it was importing; 130 in a shell
