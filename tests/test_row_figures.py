@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.cbook import is_math_text
+from matplotlib.text import Text
 from rich.console import Console
 
 from cosma import compare, whatif
@@ -74,6 +76,23 @@ def test_pareto_names_what_varies_within_a_model(drawn: list[Any]) -> None:
     assert legend(drawn[0]) == ["int8, activations, n=1", "int8, activations, n=2", "auto", "paper"]
     pareto.draw([swept(1000, 9, dims="n=1"), swept(1000, 9, model="other.onnx")], "svg")
     assert legend(drawn[1]) == ["int8, activations"]
+
+
+def test_a_dollar_is_mathematics_on_an_axis_and_text_in_a_name(drawn: list[Any]) -> None:
+    odd = {"model": "$x^2$ \\frac.onnx", "solver": "$\\nothing$"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        comparison.draw([compared(1000, 9, **odd), compared(1000, 9)], "svg")
+        pareto.draw([swept(1000, 9, **odd, hardware="$y$"), swept(1000, 9, dims="$n$=2")], "svg")
+        curves.draw(line(9000, 4000, 0, **odd), "svg")
+    texts = [text for figure in drawn for text in figure.findobj(Text) if "frac" in text.get_text()]
+    assert {text.get_text().split()[0] for text in texts} == {"\\$x^2\\$"}
+    assert not [
+        text for figure in drawn for text in figure.legends for text in text.texts if is_math_text(text.get_text())
+    ]
+    assert not any(is_math_text(text.get_text()) for text in [*texts, *drawn[1].axes[0].texts, *drawn[1].axes[1].texts])
+    seconds = drawn[0].axes[1].get_xticklabels()
+    assert any(is_math_text(text.get_text()) and text.get_parse_math() for text in seconds)
 
 
 def test_chips_that_lie_close_share_a_label() -> None:

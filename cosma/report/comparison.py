@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cosma.report.capacity import SERIES, curve_of, labels, planned
-from cosma.report.figure import save
+from cosma.report.figure import label, save
 from cosma.rows import Row
 from cosma.units import format_bytes
 
@@ -99,12 +99,12 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
         spread = 0.7 * (k / max(1, len(solvers) - 1) - 0.5)  # so that equal results lie side by side
         style = {"marker": _MARKS[k % len(_MARKS)], "linestyle": "none", "markersize": 4.5, "color": f"C{k % 10}"}
         mine = [(row, cases.index(_case(row)) + spread) for row in rows if row["solver"] == solver]
-        _draw_traffic(traffic, mine, rows, {**style, "label": solver})
+        _draw_traffic(traffic, mine, rows, {**style, "label": label(solver)})
         if timed:
             _draw_seconds(every[1], mine, style)
     _draw_bounds(traffic, rows, cases)
     budgets = {case: case[-2] or f"at {format_bytes(case[-1])}" for case in cases}
-    traffic.set_yticks(range(len(cases)), [f"{names[case]} {budgets[case]}" for case in cases], fontsize=8)
+    traffic.set_yticks(range(len(cases)), [label(f"{names[case]} {budgets[case]}") for case in cases], fontsize=8)
     traffic.set_ylim(len(cases) - 0.4, -0.6)
     if len(cases) < len(names):
         traffic.set_ylabel(f"{len(cases)} of {len(names)} cases, first those in which solvers differ")

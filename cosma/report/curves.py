@@ -1,12 +1,12 @@
 """Traffic against capacity as a figure: curves with their bounds, knees, and the chips of hw_specs."""
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from cosma.hardware import load_hardware, spec_names
 from cosma.report.capacity import corners, labels, proved, series, stem
-from cosma.report.figure import save
+from cosma.report.figure import label, save
 from cosma.rows import Row
 from cosma.staircase import Step, knee, worth_of_next_kib
 
@@ -36,7 +36,7 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
     for band, places in zip(bands, parts, strict=True):
         for (model, lines, legend), part in zip(band, places, strict=False):
             curve, worth = part.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-            part.suptitle(stem(model), fontsize=10)
+            part.suptitle(label(stem(model)), fontsize=10)
             _draw_panel(curve, worth, lines)
             part.legend(
                 handles=legend.handles, ncols=legend.columns, loc="outside lower center", frameon=False, fontsize=8
@@ -123,7 +123,7 @@ def _legend(curves: Sequence[Curve], width: float) -> _Legend:
     from matplotlib.patches import Patch
 
     fits = int((72 * width - 40) / 4.6)  # letters
-    handles: list[Any] = [Line2D([], [], **_style(k), label=fill(name, fits)) for k, (name, _) in enumerate(curves)]
+    handles: list[Any] = [Line2D([], [], **_style(k), label=_wrapped(name, fits)) for k, (name, _) in enumerate(curves)]
     if not all(proved(line) for _, line in curves):
         handles.append(Patch(color="0.4", alpha=0.25, linewidth=0, label="band: down to the proven bound"))
     bent = {proved(line) for _, line in curves if knee(line) is not None}
@@ -136,6 +136,10 @@ def _legend(curves: Sequence[Curve], width: float) -> _Legend:
     columns = max(1, int(72 * width / (4.6 * max(map(len, texts)) + 40)))
     lines = sum(text.count("\n") + 1 for text in texts)
     return _Legend(handles, columns, -(-lines // columns))
+
+
+def _wrapped(name: str, fits: int) -> str:
+    return "\n".join(map(label, wrap(name, fits)))
 
 
 def _unit(largest: int) -> tuple[int, str]:

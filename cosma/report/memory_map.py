@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from cosma.plan import Plan, Residency
-from cosma.report.figure import save
+from cosma.report.figure import label, save
 
 _COLOURS = {"input": "#8da0cb", "weight": "#b3b3b3", "activation": "#66c2a5", "output": "#ffd92f"}
 _EVICTED = "#e34a33"
@@ -49,7 +49,7 @@ def paint(axes: Any, plan: Plan, kinds: dict[str, str]) -> None:
     axes.set_ylabel(f"scratchpad address ({unit})")
     claims = plan.claims
     axes.set_title(
-        f"{plan.source.model} on {plan.hardware}: {claims.non_compulsory_bytes:,} B non-compulsory, "
+        f"{label(plan.source.model)} on {label(plan.hardware)}: {claims.non_compulsory_bytes:,} B non-compulsory, "
         f"{claims.compulsory_bytes:,} B compulsory, {claims.status}",
         fontsize=10,
     )
@@ -90,7 +90,7 @@ def _label(axes: Any, plan: Plan, factor: int) -> None:
             size = min(8.0, 0.8 * beside, along / (0.62 * len(name)))
             if size >= 4:
                 x, y = (r.start + r.end) / 2, (r.offset_bytes + r.size_bytes / 2) / factor
-                axes.text(x, y, name, ha="center", va="center", rotation=rotation, fontsize=size, clip_on=True)
+                axes.text(x, y, label(name), ha="center", va="center", rotation=rotation, fontsize=size, clip_on=True)
                 break
 
 

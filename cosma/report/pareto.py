@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cosma.report.capacity import planned, stem, word
-from cosma.report.figure import save
+from cosma.report.figure import label, save
 from cosma.rows import Row
 from cosma.units import format_bytes
 
@@ -52,7 +52,8 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
         _name_points(axes, mine)
         _format(axes, stem(model))
     handles = [Line2D([], [], markersize=4, linewidth=0.9, **style) for style in legend.values()]
-    figure.legend(handles, legend, loc="outside upper center", ncols=abreast, frameon=False, fontsize=8)
+    texts = list(map(label, legend))
+    figure.legend(handles, texts, loc="outside upper center", ncols=abreast, frameon=False, fontsize=8)
     figure.supxlabel("scratchpad", fontsize=9)
     figure.supylabel("bytes moved, compulsory ones included", fontsize=9)
     return save(figure, form)
@@ -111,7 +112,9 @@ def _name_points(axes: Any, rows: Sequence[Row]) -> None:
         names = {row.get("hardware") or "any" for row in here} - {"any"}
         if names:
             above = (3, 3) if k % 2 == 0 else (3, -8)  # neighbours stay apart
-            axes.annotate(min(names), (capacity, moved), above, textcoords="offset points", fontsize=6, color="0.3")
+            axes.annotate(
+                label(min(names)), (capacity, moved), above, textcoords="offset points", fontsize=6, color="0.3"
+            )
 
 
 def _format(axes: Any, title: str) -> None:
@@ -121,6 +124,6 @@ def _format(axes: Any, title: str) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: format_bytes(round(value)))
     axes.locator_params(numticks=6)
     axes.tick_params(labelsize=6.5)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(label(title), fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.12)
