@@ -26,7 +26,10 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ("$COSMA compile $TINY --scratchpad 64KiB --json >/dev/full", 2, "cosma: error: cannot write standard output: "),
         ("$COSMA compile nowhere.onnx --scratchpad 64KiB 2>&-", 2, ""),
         ("$COSMA compile nowhere.onnx --scratchpad 64KiB 2>/dev/full", 2, ""),
-        ("$COSMA specs | head -1 >/dev/null", 0, ""),
+        ("{ $COSMA specs; echo $? >&2; } | true", 0, "0\n"),
+        ("{ $COSMA specs --json; echo $? >&2; } | true", 0, "0\n"),
+        ("{ $COSMA inspect nowhere.onnx 2>&1; echo $? >&2; } | true", 0, "2\n"),
+        ("$COSMA inspect nowhere.onnx <&- >&- 2>&-", 2, ""),
     ],
 )  # fmt: skip
 def test_streams_that_take_nothing(command: str, code: int, said: str) -> None:

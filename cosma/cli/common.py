@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cosma.cli.streams import complain
 from cosma.errors import InputError
 
 if TYPE_CHECKING:
@@ -230,9 +231,7 @@ def dims_of(texts: tuple[str, ...]) -> dict[str, int]:
 
 def warn(text: str) -> None:
     """A warning, on standard error."""
-    from cosma.names import line
-
-    click.echo(line(f"cosma: warning: {text}"), err=True)
+    complain(f"cosma: warning: {text}")
 
 
 def warn_of(model: str, imported: "Imported") -> None:
@@ -243,19 +242,9 @@ def warn_of(model: str, imported: "Imported") -> None:
 
 def console() -> "Console":
     """Standard output for people."""
-    from rich.console import Console
-    from rich.text import Text
+    from cosma.cli.screen import Screen
 
-    from cosma.names import shown
-
-    class Plain(Console):
-        """Shows what texts hold: no markup, and no characters that act on a terminal."""
-
-        def render_str(self, text: str, **options: Any) -> Text:
-            return super().render_str("\n".join(map(shown, text.split("\n"))), **options)
-
-    # A pipe has no width; 120 columns then keep lines whole.
-    return Plain(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+    return Screen()
 
 
 @contextmanager
@@ -279,9 +268,12 @@ def progress(what: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
+    from rich.text import Text
 
-    status = Console(stderr=True).status(f"{what} …")
+    from cosma.cli.screen import Screen
+    from cosma.names import shown
+
+    status = Screen(stderr=True).status(Text(shown(f"{what} …")))
     timer = threading.Timer(_PROGRESS_AFTER_S, status.start)
     timer.daemon = True
     timer.start()

@@ -1,7 +1,6 @@
 """cosma compare."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +21,7 @@ from cosma.cli.common import (
     rows_option,
     warn,
 )
+from cosma.cli.streams import say
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def compare_command(
     else:
         print_table(console(), rows)
         if known:
-            click.echo(f"{known} of {len(runs)} rows were in {output} already")
+            say(f"{known} of {len(runs)} rows were in {output} already")
     return 0 if any(row["non_compulsory_bytes"] is not None for row in rows) else INFEASIBLE_EXIT_CODE
 
 
@@ -138,16 +138,14 @@ def _runs(
 
 def _finish(runs: "Sequence[Run]", jobs: int, file: "RowFile | None") -> "Iterator[Row]":
     """Run all, keeping each row as it comes."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from cosma.cli.screen import bar
     from cosma.compare import run_all
 
-    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    with bar, closing(run_all(runs, jobs)) as rows:
-        task = bar.add_task("comparing", total=len(runs))
+    progress = bar("{task.description}")
+    with progress, closing(run_all(runs, jobs)) as rows:
+        task = progress.add_task("comparing", total=len(runs))
         for row in rows:
             if file is not None:
                 file.append(row)
-            bar.update(task, advance=1, description=f"{row['model']} {row['budget']} {row['solver']}")
+            progress.update(task, advance=1, description=f"{row['model']} {row['budget']} {row['solver']}")
             yield row

@@ -23,6 +23,7 @@ from cosma.cli.common import (
     warn,
 )  # fmt: skip
 from cosma.cli.run import execution_json
+from cosma.cli.streams import say
 from cosma.deadline import Deadline
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
@@ -92,7 +93,7 @@ def compile_command(
         _print_result(prepared, hardware, result, execution, seconds, targets, verbose)
     if listing and result.plan is not None:
         for line in result.plan.listing():
-            click.echo(line, err=as_json)
+            say(line, err=as_json)
     return INFEASIBLE_EXIT_CODE if result.status == "infeasible" else 0
 
 

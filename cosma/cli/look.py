@@ -18,6 +18,7 @@ from cosma.cli.common import (
     progress,
     reading_limit_options,
 )  # fmt: skip
+from cosma.cli.streams import say
 from cosma.deadline import Deadline
 from cosma.errors import InputError, VerificationError
 
@@ -43,7 +44,7 @@ def verify_command(plan: Path, model: Path, hw: str | None, scratchpad: str | No
     if as_json:
         click.echo(json.dumps({"valid": valid, **asdict(replay)}, indent=2))
     elif valid:
-        click.echo(
+        say(
             f"valid: {len(document.order)} steps, {replay.loads} loads, {replay.stores} stores on {hardware.name}; "
             f"{replay.compulsory_bytes:,} B compulsory, {replay.non_compulsory_bytes:,} B non-compulsory, "
             f"peak use {replay.peak_use_bytes:,} B of {hardware.capacity_bytes:,} B"

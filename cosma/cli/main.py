@@ -1,33 +1,29 @@
 """The entry point and the group that all commands belong to."""
 
-import io
-import os
+import errno
 import sys
 
 import click
 
 from cosma import __version__
+from cosma.cli import streams
+from cosma.cli.streams import complain
 from cosma.errors import INTERRUPTED_EXIT_CODE, CosmaError, InputError, VerificationError
-from cosma.names import REPLACE, line, shown
 
 
 def main() -> None:
     """Entry point. Exit codes: 0 fine, 2 bad input, 3 infeasible, 4 verification failed, 5 a limit of check exceeded,
     130 interrupted."""
-    _prepare_streams()
+    streams.prepare()
     try:
         code = _run()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone, as with "| head"
-        _silence(1)
+    except streams.UnwritableError as error:
         code = 0
-    except OSError as error:
-        if error.filename is not None:  # of another file than a stream
-            raise
-        _silence(1)
-        _say(f"cosma: error: cannot write standard output: {error.strerror}; send it elsewhere")
-        code = InputError.exit_code
-    sys.exit(code)
+        if error.errno != errno.EPIPE:  # or else the reader of our output has gone, as with "| head"
+            complain(f"cosma: error: cannot write standard output: {error}; send it elsewhere")
+            code = InputError.exit_code
+    streams.leave(code)
 
 
 def _run() -> int:
@@ -35,10 +31,10 @@ def _run() -> int:
     try:
         return cli.main(standalone_mode=False) or 0
     except CosmaError as error:
-        _say(f"cosma: error: {error}")
+        complain(f"cosma: error: {error}")
         if isinstance(error, VerificationError):
             for violation in error.violations:
-                _say(f"  {shown(violation)}")
+                streams.say(f"  {violation}", err=True)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -46,37 +42,12 @@ def _run() -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         help_of = f"; see '{context.command_path} --help'" if context else ""
-        _say(f"cosma: error: {line(error.format_message())}{help_of}")
+        complain(f"cosma: error: {error.format_message()}{help_of}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         said = str(error.__cause__ or error)  # click wraps the interrupt
-        _say(f"cosma: interrupted; {said or 'no output file was touched'}")
+        complain(f"cosma: interrupted; {said or 'no output file was touched'}")
         return INTERRUPTED_EXIT_CODE
-
-
-def _prepare_streams() -> None:
-    """Have standard output and error take every text, also where they are closed or know few characters."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123, for the whole run
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=REPLACE)
-
-
-def _say(message: str) -> None:
-    """A line on standard error; where that cannot be written either, the exit code has to do."""
-    try:
-        click.echo(message if message.startswith("  ") else line(message), err=True)
-    except OSError:
-        _silence(2)
-
-
-def _silence(stream: int) -> None:
-    """Let what is still to be written to a stream go nowhere: Python flushes at its end and would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream)
-    os.close(nowhere)
 
 
 class _Commands(click.Group):

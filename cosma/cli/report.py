@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cosma.cli.common import console, hardware_options, json_option, planned, progress
+from cosma.cli.streams import say
 from cosma.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def report_command(
 
         print_explanation(console(), document, problem)
     else:
-        click.echo(f"report written to {output}")
+        say(f"report written to {output}")
 
 
 def _report_rows(path: Path, output: Path | None, figure: str | None, as_json: bool) -> None:
@@ -89,8 +90,10 @@ def _report_rows(path: Path, output: Path | None, figure: str | None, as_json: b
         write_atomic(output, render(rows, columns, output.suffix, figure))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
+    elif output is None:
+        click.echo(markdown(rows, columns), nl=False)
     else:
-        click.echo(markdown(rows, columns) if output is None else f"report written to {output}", nl=output is not None)
+        say(f"report written to {output}")
 
 
 def _read(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Problem]":

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
@@ -26,6 +25,7 @@ from cosma.cli.common import (
     warn,
     warn_of,
 )
+from cosma.cli.streams import say
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def whatif_command(
     else:
         _show(cases, rows)
         if new < len(rows) and file is not None:
-            click.echo(f"{len(rows) - new} of {len(rows)} rows were in {output} already")
+            say(f"{len(rows) - new} of {len(rows)} rows were in {output} already")
     return 0 if found else INFEASIBLE_EXIT_CODE
 
 
@@ -259,27 +259,24 @@ def _finish(
     cases: "Sequence[Case]", file: "RowFile | None", jobs: int, dask: str | None, no_cache: bool
 ) -> "tuple[list[Row], int]":
     """All rows of the cases, and how many are new."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn, TimeElapsedColumn
-
     from cosma import crew
     from cosma.cache import Cache, default_folder
+    from cosma.cli.screen import bar
     from cosma.whatif import key_of, run
 
     cache = None if no_cache else Cache(default_folder(), warn)
     there = list(file.rows) if file else []
     rows: dict[tuple[Any, ...], Row] = {}
     count = 0
-    bar = Progress(
-        TextColumn("{task.completed} rows, {task.description}"), TimeElapsedColumn(),
-        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
-    )  # fmt: skip
-    with bar, crew.dask(dask) if dask is not None else crew.processes(jobs) as workers:
-        task = bar.add_task("starting", total=None)
+    progress = bar("{task.completed} rows, {task.description}")
+    with progress, crew.dask(dask) if dask is not None else crew.processes(jobs) as workers:
+        task = progress.add_task("starting", total=None)
         for row, new in run(cases, workers, cache, there):
             rows[key_of(row)] = row
             count += new
             if new and file is not None:
                 file.append(row)
-            bar.update(task, advance=1, description=f"{row['model']} {row['hardware']} {row['capacity_bytes']:,} B")
+            progress.update(
+                task, advance=1, description=f"{row['model']} {row['hardware']} {row['capacity_bytes']:,} B"
+            )
     return list(rows.values()), count
