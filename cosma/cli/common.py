@@ -217,13 +217,16 @@ def settings_of(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, 
 
 
 def dims_of(texts: tuple[str, ...]) -> dict[str, int]:
-    """Sizes of dimensions. Raises InputError."""
+    """Sizes of dimensions, which are called as they are shown. Raises InputError."""
+    from cosma.names import shown
+
     sizes: dict[str, int] = {}
     for text in texts:
         name, equals, value = text.rpartition("=")
         digits = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
         if not equals or not name or not digits or not 0 < int(value) < 2**31:
             raise InputError(f"--dim {text!r} is not NAME=N with N from 1 to 2147483647; write e.g. --dim batch=1")
+        name = shown(name)
         if sizes.setdefault(name, int(value)) != int(value):
             raise InputError(f"--dim {name}={sizes[name]} and --dim {text}: two sizes for one dimension; give one")
     return sizes

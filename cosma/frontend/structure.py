@@ -143,16 +143,25 @@ def show_names(graph: Any) -> None:
 def _all_names(graph: Any) -> Iterator[str]:
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         yield value.name
+    yield from (dim.dim_param for dim in _dimensions(graph))
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         for sub in subgraphs(node):
             yield from _all_names(sub)
 
 
+def _dimensions(graph: Any) -> Iterator[Any]:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield from value.type.tensor_type.shape.dim
+
+
 def _rename(graph: Any, new: dict[str, str]) -> None:
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for named in (*values, *(sparse.values for sparse in graph.sparse_initializer), *graph.node):
         named.name = new.get(named.name, named.name)
+    for dim in _dimensions(graph):
+        if dim.dim_param in new:
+            dim.dim_param = new[dim.dim_param]
     for node in graph.node:
         node.op_type, node.domain = (new.get(name, name) for name in (node.op_type, node.domain))
         node.input[:] = [new.get(name, name) for name in node.input]
