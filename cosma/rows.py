@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,18 @@ from typing import Any
 from cosma.errors import InputError
 from cosma.files import check_suffix, check_writable, read_input, write_atomic
 from cosma.kinds import complain
+from cosma.names import shown
 
 Row = dict[str, Any]
 WENT_WRONG = ("error", "crashed")  # statuses of runs that are tried again
+_FORMULA = "=+-@\t\r＝＋－＠"  # how formulas of spreadsheets begin
+_ALWAYS = {"model", "hardware", "weights", "capacity_bytes", "alignment_bytes", "solver", "status"}
+_WITH_PLAN = {"compulsory_bytes", "bound_bytes"}
+_TEXTS = {
+    "model", "dims", "dtype", "fusion", "hardware", "instead", "spec", "solver", "problem", "version", "budget",
+    "status", "why",
+}  # fmt: skip
+_NUMBER = re.compile(r".*_(bytes|s|j|mib|limit)|gap|loads|stores|macs|seconds|rows|columns|terms|states")
 
 
 class RowFile:
@@ -57,19 +67,33 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     try:
         text = read_input(path).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the rows that are there ({error})") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot read the rows that are there ({why}); give another file") from None
     whole = text[: text.rfind("\n") + 1]
     header = _csv_line(columns)
     is_csv = path.suffix == ".csv"
     ours = text.startswith("{") if not is_csv else whole.startswith(header) or header.startswith(text)
     rows = (_parse_csv(whole) if is_csv else _parse_json(whole)) if ours or not text else None
-    plain = (str, int, float, type(None))
-    if rows is None or any(
-        set(row) != set(columns) or not all(isinstance(v, plain) for v in row.values()) for row in rows
-    ):
+    if rows is None or any(set(row) != set(columns) or not _is_sound(row) for row in rows):
         complain(path, "table of rows")
         raise InputError(f"{path}: holds other rows than this command writes; give it another file")
-    return rows
+    return [{key: shown(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows]
+
+
+def _is_sound(row: Row) -> bool:
+    """Whether the values are such as their columns hold; a row may have any of the columns of all commands."""
+    has_plan = row.get("non_compulsory_bytes") is not None
+    needed = _ALWAYS | _WITH_PLAN if has_plan else _ALWAYS
+    return all(column not in needed if value is None else _fits(column, value) for column, value in row.items())
+
+
+def _fits(column: str, value: Any) -> bool:
+    if column in _TEXTS:
+        return isinstance(value, str)
+    if column == "weights" or not _NUMBER.fullmatch(column):
+        return isinstance(value, bool if column == "weights" else (str, int, float))
+    kind = int if column.endswith("_bytes") else (int, float)
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str], header: bool = True) -> str:
@@ -85,7 +109,7 @@ def _cell(value: Any) -> Any:
     """
     if value is None or value == "":
         return ""
-    plain = isinstance(value, str) and read_value(value) == value and value[0] not in "=+-@\t\r"
+    plain = isinstance(value, str) and read_value(value) == value and value[0] not in _FORMULA
     return value if plain else json.dumps(value)
 
 
@@ -101,7 +125,7 @@ def read_value(cell: str) -> Any:
         return None
     try:
         value = json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell
     return value if isinstance(value, int | float | str) else cell
 
@@ -115,7 +139,7 @@ def _parse_csv(text: str) -> list[Row] | None:
 
 def _parse_json(text: str) -> list[Row] | None:
     try:
-        rows = [json.loads(line) for line in text.splitlines()]
-    except ValueError:
+        rows = [json.loads(line) for line in text.split("\n")[:-1]]
+    except (ValueError, RecursionError):
         return None
     return rows if all(isinstance(row, dict) for row in rows) else None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cosma import compare, whatif
 from tests.conftest import MODELS, model, node, save, value
 
 RELU = [node("Relu", "x", "y")]
@@ -221,6 +222,62 @@ def test_single_operator(run, tmp_path: Path) -> None:
     result = run("compile", path, "--scratchpad", "64B", "--json").json
     assert (result["status"], result["compulsory_bytes"], result["working_set_bytes"]) == ("optimal", 64, 64)
     assert run("compile", path, "--scratchpad", "63B").code == 3
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> list[dict]:
+    """Two rows of compare and two of whatif."""
+    line = {"model": "m.onnx", "fusion": "none", "weights": False, "alignment_bytes": 1, "compulsory_bytes": 64}
+    line |= {"capacity_bytes": 64, "non_compulsory_bytes": 8, "bound_bytes": 8, "status": "optimal", "gap": 0.0}
+    return [
+        dict.fromkeys(columns) | {key: value for key, value in (line | more).items() if key in columns}
+        for columns in (compare.COLUMNS, whatif.COLUMNS)
+        for more in (
+            {"solver": "auto", "hardware": "any", "budget": "M_R", "seconds": 0.1, "problem": "p", "version": "0"},
+            {"solver": "divide", "capacity_bytes": 96, "non_compulsory_bytes": 0, "bound_bytes": 0, "version": "0"},
+        )
+    ]
+
+
+def test_values_in_rows_never_crash(run, tmp_path: Path, rows: list[dict]) -> None:
+    path, rng = tmp_path / "rows.jsonl", random.Random(3)
+    junk = [None, -1, 2**80, 10**400, "x", "", True, 1.5, float("nan"), float("inf"), 0, "\u202e\n\x1b[1m", "$x^2$",
+            "=1", [1], {}, "\udcff", "9" * 5000]  # fmt: skip
+    codes = []
+    for number in range(120):
+        two = [dict(row) for row in (rows[:2] if number % 2 else rows[2:])]
+        for _ in range(rng.randint(1, 2)):
+            key = rng.choice(list(two[0]))
+            for row in two[: rng.randint(1, 2)]:
+                row[key] = junk[rng.randrange(len(junk))]
+        path.write_text("".join(json.dumps(row) + "\n" for row in two))
+        suffix = rng.choice([".md", ".csv", ".html", ".svg" if number % 5 == 0 else ".md"])
+        outcome = run("report", path, "-o", tmp_path / f"out{suffix}")
+        assert outcome.code in (0, 2), (two, outcome)
+        assert outcome.code == 0 or outcome.err.count("\n") == 1
+        codes.append(outcome.code)
+    assert min(codes.count(0), codes.count(2)) > 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[" * 100_000 + b"\n",
+        b"{}\n",
+        b"\xff\xfe\n",
+        b'{"model": ' + b"9" * 5000 + b"}\n",
+        b"model,\n" + b"[" * 90_000 + b"\n",
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_rows(run, tiny: Path, tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(content)
+    for command in (["report", path], ["compare", tiny, "--solvers", "auto", "--budgets", "96B", "-o", path]):
+        outcome = run(*command)
+        assert (outcome.code, outcome.err.count("\n")) == ((2, 1) if content or command[0] == "report" else (0, 0))
+        assert path.read_bytes() == content or not content
 
 
 def test_unreadable_plan_fields_never_crash(run, tiny: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
             "" if before == case else names[case], "" if before == case else size, row["solver"], row["status"],
             _count(cost) + mark, _count(row["bound_bytes"]),
             "" if row["gap"] is None else f"{100 * row['gap']:.1f} %", _seconds(row["first_s"]),
-            _seconds(row["proof_s"]) or f"(>{row['seconds']:.2f})", _count(row["terms"]),
+            _seconds(row["proof_s"]) or f"(>{_seconds(row['seconds'])})", _count(row["terms"]),
             _count(row["peak_memory_mib"]),
         )  # fmt: skip
         before = case
@@ -148,7 +148,7 @@ def _draw_seconds(axes: Any, mine: list[tuple[Row, float]], style: dict[str, Any
     for fill, proved in (("full", True), ("none", False)):
         chosen = [(r, y) for r, y in mine if (r["proof_s"] is not None) == proved]
         axes.plot(
-            [max(1e-3, r["proof_s"] if proved else r["seconds"]) for r, _ in chosen], [y for _, y in chosen],
+            [max(1e-3, r["proof_s"] or r["seconds"] or 0) for r, _ in chosen], [y for _, y in chosen],
             fillstyle=fill, **style,
         )  # fmt: skip
     axes.set_xscale("log")
