@@ -104,6 +104,7 @@ def test_numbers_of_thousands_of_digits_and_other_digits(flags: str) -> None:
 @pytest.mark.parametrize(
     "flags",
     [
+        "--hw $LONG",
         "--scratchpad 1KiB:$LONG:x2",
         "--scratchpad 1KiB:2KiB:x$LONG",
         "--dim x=$LONG",
