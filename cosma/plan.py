@@ -61,7 +61,7 @@ class Source:
     dtype: Literal["int8", "float16", "float32"] | None
     fusion: Literal["none", "pointwise"]
     weights: bool
-    dims: dict[str, int]
+    dims: dict[str, Annotated[int, Field(gt=0, lt=2**31)]]
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)

@@ -163,6 +163,8 @@ def test_published_schema_is_current() -> None:
     ("edit", "complaint"),
     [
         (lambda d: d.update(schema_version=99), "plan schema version 99 is unknown"),
+        (lambda d: d["source"]["dims"].update(n=0), "source.dims.n: Input should be greater than 0"),
+        (lambda d: d["source"]["dims"].update(n=10**4000), "source.dims.n: Input should be less than 2147483648"),
         (lambda d: d.pop("schema_version"), "no schema_version"),
         (lambda d: d.pop("order"), "order"),
         (lambda d: d["moves"][0].update(step=-1), r"moves.0.step"),
