@@ -89,6 +89,18 @@ def test_every_command_is_harmless(nasty: Path, tmp_path: Path) -> None:
             assert not re.search(r"(^|,)[=+@]", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("what", [b"xx", b"yy", b"nn", b"dd"])
+def test_names_that_are_no_text_are_refused(run, tmp_path: Path, what: bytes) -> None:
+    """Bytes that begin no character, as the name of an input, an output, a node or a dimension."""
+    node = helper.make_node("Relu", ["xx"], ["yy"], name="nn")
+    content = model([node], [value("xx", ["dd"])], [value("yy", ["dd"])]).SerializeToString()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content.replace(what, b"\xff\xfe"))
+    outcome = run("inspect", path, "--dim", "dd=2")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert r"the name b'\xff\xfe' is no UTF-8; rename it" in outcome.err
+
+
 def test_dimensions_have_names_too(run, tmp_path: Path) -> None:
     """Two symbols that look alike once shown stay two; a plan that was set with one is read back."""
     shape = ["n\x1b[1m", "n\\x1b[1m"]

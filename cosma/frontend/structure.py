@@ -124,11 +124,17 @@ def _label(node: Any, index: int) -> str:
 
 
 def show_names(graph: Any) -> None:
-    """Make visible in all names, those in bodies and of operator types too, what is not or acts on a terminal."""
-    names = {name for name in _all_names(graph) if not name.isprintable()}
+    """Make visible in all names, those in bodies and of operator types too, what is not or acts on a terminal.
+
+    Raises InputError for a name that is no text; protobuf gives its bytes.
+    """
+    taken = set(_all_names(graph))
+    for name in taken:
+        if isinstance(name, bytes):
+            raise InputError(f"the name {name[:100]!r} is no UTF-8; rename it and export the model again")
+    names = {name for name in taken if not name.isprintable()}
     if not names:
         return
-    taken = set(_all_names(graph))
     new: dict[str, str] = {}
     for name in sorted(names):
         base = new[name] = shown(name)
