@@ -1,6 +1,7 @@
 """Shared builders: small ONNX models, and the command run in this process or in its own."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,10 @@ class Outcome:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it, and hand it on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
