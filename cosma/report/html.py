@@ -24,10 +24,10 @@ def render(plan: Plan, problem: Problem) -> str:
     """The page for a plan that is valid for the problem. Equal inputs give equal bytes."""
     evictions = explain(plan, problem)
     levers = would_help(plan, problem, evictions)
-    style, script = packaged("plan.css"), packaged("plan.js") + packaged("map.js")
-    return Template(packaged("plan.html")).substitute(
-        policy=policy(script),
-        title=escape(f"{plan.source.model} on {plan.hardware}"),
+    return framed(
+        "plan.html",
+        f"{plan.source.model} on {plan.hardware}",
+        packaged("plan.js") + packaged("map.js"),
         status=plan.claims.status,
         proof=escape(proof_line(plan)),
         summary="".join(_figure(*row) for row in summary_rows(plan, problem, evictions)),
@@ -36,12 +36,18 @@ def render(plan: Plan, problem: Problem) -> str:
         levers=_lever_table(levers),
         made=escape(f"Made by {plan.generator}, solver {plan.solver}; problem {plan.source.fingerprint}."),
         data=embed(page_data(plan, problem, evictions)),
-        style=style,
-        script=script,
     )
 
 
-def policy(script: str) -> str:
+def framed(body: str, title: str, script: str, **parts: str) -> str:
+    """A self-contained page: `body`, a file beside this module, filled with `parts`, which are HTML, and the script."""
+    filled = Template(packaged(body)).substitute(parts, script=script)
+    return Template(packaged("frame.html")).substitute(
+        policy=_policy(script), title=escape(title), style=packaged("plan.css"), body=filled
+    )
+
+
+def _policy(script: str) -> str:
     """A content policy: whatever a model's names smuggle in, only this script runs, and nothing is fetched."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from html import escape
-from string import Template
 
 from rich.console import Console
 
 from cosma.compile import Prepared
 from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Shortage
-from cosma.report.html import packaged, policy
+from cosma.report.html import framed
 from cosma.report.text import SHOWN, both, describe_model, print_rows
 from cosma.units import align_up
 
@@ -73,10 +72,10 @@ def page(prepared: Prepared, hardware: Hardware, shortages: Sequence[Shortage]) 
         f"infeasible: {len(shortages)} of {count} operators need more than the {capacity:,} B of the scratchpad, "
         "each on its own"
     )
-    return Template(packaged("infeasible.html")).substitute(
-        policy=policy(""),
-        title=escape(f"{prepared.source.model} on {hardware.name}"),
-        style=packaged("plan.css"),
+    return framed(
+        "infeasible.html",
+        f"{prepared.source.model} on {hardware.name}",
+        script="",
         verdict=verdict,
         remedies="".join(f"<li>{escape(text)}</li>" for text in remedies(prepared, hardware, shortages[0])),
         rows=rows,

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any, NamedTuple
 
 from cosma import compare, names, whatif
@@ -14,7 +13,7 @@ from cosma.estimate import assumptions
 from cosma.hardware import load_hardware
 from cosma.kinds import complain
 from cosma.report import capacity, comparison, curves, pareto
-from cosma.report.html import packaged, policy
+from cosma.report.html import framed, packaged
 from cosma.rows import Row, read_rows, to_csv
 from cosma.staircase import knee, worth_of_next_kib
 
@@ -164,19 +163,17 @@ def _text(value: Any) -> str:
 
 def page(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
     """One self-contained HTML file: figures, staircases, what the estimates assume, all rows."""
-    script = packaged("rows.js")
     models = list(dict.fromkeys(row["model"] for row in rows))
     swept = columns == whatif.COLUMNS
-    return Template(packaged("rows.html")).substitute(
-        policy=policy(script),
-        title=f"{'What if' if swept else 'Solvers compared'}: {len(rows):,} runs of {len(models)} models",
+    return framed(
+        "rows.html",
+        f"{'What if' if swept else 'Solvers compared'}: {len(rows):,} runs of {len(models)} models",
+        packaged("rows.js"),
         summary=escape(_summary(rows)),
         figures="".join(_figures(rows)),
         staircases="".join(_staircases(rows)),
         assumptions=_assumptions(rows) if swept else "",
         table=_table(rows, _shown(rows, columns)),
-        style=packaged("plan.css"),
-        script=script,
     )
 
 
