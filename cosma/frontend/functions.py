@@ -6,7 +6,7 @@ import onnx
 import onnx.inliner
 
 from cosma.errors import InputError
-from cosma.frontend.operators import STANDARD
+from cosma.frontend.operators import STANDARD, schema_of
 from cosma.frontend.structure import all_nodes
 
 _MOST_NODES = 1_000_000  # that functions may come to
@@ -75,7 +75,5 @@ def _refuse_changed(function: onnx.FunctionProto, domain: str, own: int, models:
 
 def _since(op_type: str, domain: str, version: int) -> int | None:
     """The version in which the operator got its meaning; None if there is no such operator."""
-    try:
-        return int(onnx.defs.get_schema(op_type, version, "" if domain in STANDARD else domain).since_version)
-    except onnx.defs.SchemaError:
-        return None
+    schema = schema_of(domain, op_type, version)
+    return None if schema is None else int(schema.since_version)

@@ -58,7 +58,7 @@ def _outline(node: onnx.NodeProto) -> onnx.NodeProto:
 
 def has_schema(domain: str, op_type: str, version: int) -> bool:
     """Whether ONNX defines the operator in this version of its domain."""
-    return _schema(domain, op_type, version) is not None
+    return schema_of(domain, op_type, version) is not None
 
 
 def is_steering(domain: str, op_type: str, version: int, position: int) -> bool:
@@ -67,14 +67,15 @@ def is_steering(domain: str, op_type: str, version: int, position: int) -> bool:
     Those are the operands that the schema calls so or allows to be integers only. Operators without a schema
     have none.
     """
-    schema = _schema(domain, op_type, version)
+    schema = schema_of(domain, op_type, version)
     if schema is None or not schema.inputs:
         return False
     formal = schema.inputs[min(position, len(schema.inputs) - 1)]
     return formal.name in _STEERING or (formal.name not in _DATA and set(formal.types) <= _INTEGERS)
 
 
-def _schema(domain: str, op_type: str, version: int) -> "onnx.defs.OpSchema | None":
+def schema_of(domain: str, op_type: str, version: int) -> "onnx.defs.OpSchema | None":
+    """What ONNX says of the operator in this version of its domain; None if it does not define it."""
     try:
         return onnx.defs.get_schema(op_type, version, "" if domain in STANDARD else domain)
     except onnx.defs.SchemaError:
