@@ -204,11 +204,11 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
     operators = []
     quantised = any(_label(node) in QUANTIZE | DEQUANTIZE for node in nodes.operators)
     for node in nodes.operators:
-        check_operands(node, sizer.shape)
+        check_operands(node, static_shape)
         inputs = tuple(
             number(v, "weight" if v in nodes.constant else "input") for v in dict.fromkeys(nodes.reads(node))
         )
-        written = [v for v in node.outputs if _is_written(v, outputs, sizer)]
+        written = [v for v in node.outputs if _is_written(v, outputs)]
         operators.append(
             Operator(
                 _name(node),
@@ -216,7 +216,7 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
                 inputs,
                 tuple(number(v, "output" if v in outputs else "activation") for v in written),
                 (_name(node),),
-                *count_macs(node, sizer.shape),
+                *count_macs(node, static_shape),
             )
         )
     for view in nodes.root:
@@ -224,16 +224,16 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
             continue
         producer = view.producer()
         assert producer is not None
-        check_operands(producer, sizer.shape)
+        check_operands(producer, static_shape)
     sizer.refuse_unsized(graph)
     return Graph(name, tuple(tensors), tuple(operators))
 
 
-def _is_written(value: ir.Value, outputs: set[ir.Value], sizer: "_Sizer") -> bool:
+def _is_written(value: ir.Value, outputs: set[ir.Value]) -> bool:
     """Unused second outputs without a shape (a Dropout's mask, say) take no memory."""
     if not value.name:
         return False
-    return bool(value.uses()) or value in outputs or value.index() == 0 or sizer.shape(value) is not None
+    return bool(value.uses()) or value in outputs or value.index() == 0 or static_shape(value) is not None
 
 
 class _Sizer:
@@ -246,7 +246,7 @@ class _Sizer:
 
     def tensor(self, value: ir.Value, kind: Kind) -> Tensor:
         self._refuse_unplannable(value)
-        shape, bits = self.shape(value), self._bits(value)
+        shape, bits = static_shape(value), self._bits(value)
         size = 0
         if shape is None or bits is None:
             self._note(value, shape)
@@ -269,12 +269,6 @@ class _Sizer:
                 f"tensor {value.name!r} holds strings, whose size is not known; take what reads and writes them out of "
                 "the model"
             )
-
-    def shape(self, value: ir.Value) -> tuple[int, ...] | None:
-        """The sizes of a value, None while any is not known."""
-        if value.shape is None or not value.shape.is_static():
-            return None
-        return tuple(value.shape.numpy())
 
     def _bits(self, value: ir.Value) -> int | None:
         if self.dtype is not None:
@@ -357,11 +351,15 @@ def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
+def static_shape(value: ir.Value) -> tuple[int, ...] | None:
+    """The sizes of a value, None while any is not known."""
+    return tuple(value.shape.numpy()) if value.shape is not None and value.shape.is_static() else None
+
+
 def static_count(value: ir.Value) -> int | None:
     """Number of elements, or None while the shape is not fully known."""
-    if value.shape is None or not value.shape.is_static():
-        return None
-    return prod(value.shape.numpy())
+    shape = static_shape(value)
+    return None if shape is None else prod(shape)
 
 
 def _label(node: ir.Node) -> str:

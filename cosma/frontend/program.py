@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from cosma.frontend import external
 from cosma.frontend.dimensions import Dimensions
-from cosma.frontend.lower import is_random, sort_nodes
+from cosma.frontend.lower import is_random, sort_nodes, static_shape
 from cosma.frontend.onnx_ import naming, parse, tidy, understand
 from cosma.frontend.roles import merge_twins
 
@@ -88,9 +88,10 @@ def _known_shapes(graph: ir.Graph, constants: set[ir.Value]) -> dict[str, np.nda
     for node in graph:
         source = node.inputs[0] if node.inputs else None
         if node.op_type in ("Shape", "Size") and node.outputs[0] in constants and source is not None:
-            if source.shape is None or not source.shape.is_static():
+            shape = static_shape(source)
+            if shape is None:
                 continue
-            sizes = np.array(source.shape.numpy(), np.int64)
+            sizes = np.array(shape, np.int64)
             start, end = (node.attributes.get(key) for key in ("start", "end"))
             part = sizes[start.as_int() if start else None : end.as_int() if end else None]
             found[node.outputs[0].name or ""] = part if node.op_type == "Shape" else np.array(sizes.prod(), np.int64)
