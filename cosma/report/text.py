@@ -183,7 +183,7 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("MACs", _describe_macs(graph)),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
             *(("note", line) for line in imported.notes),
-            *((what, text) for what in joined if (text := _describe_joined(what, prepared))),
+            *((what, text) for what, groups in joined.items() if (text := _describe_joined(what, groups, prepared))),
             ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
             ("views", f"{len(imported.views)} move no data: {_counts(imported.views)}"),
             ("unused", f"{len(imported.dead)} feed no output: {_counts(imported.dead)}"),
@@ -222,9 +222,8 @@ def _joined(prepared: Prepared) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _describe_joined(what: str, prepared: Prepared) -> str:
+def _describe_joined(what: str, groups: Mapping[str, list[str]], prepared: Prepared) -> str:
     """How many nodes belong to other operators; nothing where the model has none of the kind."""
-    groups = _joined(prepared)[what]
     count = len({name for members in groups.values() for name in members})
     if what == "fused":
         return f"{count} operators into {len(groups)}"
