@@ -79,13 +79,15 @@ def _negation(model: Model, bound: int | None, deadline: Deadline) -> Solved:
 
 
 def _at_fault(claimed: Solved, known: _Known, backend: str, bound: int | None) -> Solved:
-    what = "that there is no solution" if claimed.bound is None else f"a bound of {claimed.bound}"
-    why = f"{backend} claims {what}, but a solution of {known.objective} is at hand: its bounds are not used"
+    why = f"{backend} claims {_what(claimed)}, but a solution of {known.objective} is at hand: its bounds are not used"
     return Solved("feasible", known.values, bound, claimed.first_s, why, EXACT if bound is not None else "")
 
 
 def _unconfirmed(claimed: Solved, backend: str, bound: int | None) -> Solved:
-    what = "that there is no solution" if claimed.bound is None else f"a bound of {claimed.bound}"
-    why = f"{backend} claims {what}, which nothing confirmed in time: it is not used"
+    why = f"{backend} claims {_what(claimed)}, which nothing confirmed in time: it is not used"
     status: Status = "unknown" if claimed.values is None else "feasible"
     return Solved(status, claimed.values, bound, claimed.first_s, why, EXACT if bound is not None else "")
+
+
+def _what(claimed: Solved) -> str:
+    return "that there is no solution" if claimed.bound is None else f"a bound of {claimed.bound}"
