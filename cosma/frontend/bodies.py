@@ -6,7 +6,7 @@ from typing import Any
 
 from cosma.errors import InputError
 from cosma.frontend.operators import STANDARD, is_steering
-from cosma.frontend.structure import element_count, replace_all, subgraphs
+from cosma.frontend.structure import element_count, given_names, replace_all, subgraphs
 
 
 def check_bodies(graph: Any, outer: Set[str] = frozenset()) -> None:
@@ -14,8 +14,7 @@ def check_bodies(graph: Any, outer: Set[str] = frozenset()) -> None:
 
     Raises InputError, as the checker of ONNX and ONNX Runtime refuse such models.
     """
-    known = {*outer, *(v.name for v in (*graph.input, *graph.initializer))}
-    known |= {t.values.name for t in graph.sparse_initializer}
+    known = given_names(graph) | outer
     for node in graph.node:
         for sub in subgraphs(node):
             _check_body(node, sub, known)
@@ -23,11 +22,7 @@ def check_bodies(graph: Any, outer: Set[str] = frozenset()) -> None:
 
 
 def _check_body(node: Any, sub: Any, outer: Set[str]) -> None:
-    own = (
-        {v.name for v in sub.input}
-        | {t.name for t in sub.initializer}
-        | {t.values.name for t in sub.sparse_initializer}
-    )
+    own = given_names(sub)
     for inner in sub.node:
         for name in filter(None, inner.input):
             if name not in own and name not in outer:

@@ -25,8 +25,7 @@ def check_graph(graph: Any) -> None:
         raise InputError("the model has no operators; there is nothing to schedule")
     replace_all(graph.output, list({value.name: value for value in reversed(graph.output)}.values())[::-1])
     writer = _writers(graph)
-    given = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-    given |= {t.values.name for t in graph.sparse_initializer}
+    given = given_names(graph)
     for name in given & set(writer):
         raise InputError(f"tensor {name!r} is an input or a weight and is also written by an operator")
     made = given | writer.keys()
@@ -41,6 +40,12 @@ def check_graph(graph: Any) -> None:
             raise InputError(f"model output {value.name!r} is produced by no operator")
     if any(p >= i for i, before in enumerate(needs) for p in before):
         _sort_nodes(graph, needs)
+
+
+def given_names(graph: Any) -> set[str]:
+    """Names of the values that a graph has before any node runs: inputs and weights."""
+    names = {v.name for v in (*graph.input, *graph.initializer)}
+    return names | {t.values.name for t in graph.sparse_initializer}
 
 
 def _writers(graph: Any) -> dict[str, int]:
