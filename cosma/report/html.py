@@ -18,6 +18,23 @@ from cosma.report.levers import Lever, about_order, would_help
 from cosma.report.why import Eviction, explain, resident_bytes, sentence, timeline_of
 
 _FOLDER = Path(__file__).resolve().parent
+_FRAME = Template("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="$policy">
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+<header>
+<h1>$title</h1>
+$body</body>
+</html>
+""")
 
 
 def render(plan: Plan, problem: Problem) -> str:
@@ -42,9 +59,7 @@ def render(plan: Plan, problem: Problem) -> str:
 def framed(body: str, title: str, script: str, **parts: str) -> str:
     """A self-contained page: `body`, a file beside this module, filled with `parts`, which are HTML, and the script."""
     filled = Template(packaged(body)).substitute(parts, script=script)
-    return Template(packaged("frame.html")).substitute(
-        policy=_policy(script), title=escape(title), style=packaged("plan.css"), body=filled
-    )
+    return _FRAME.substitute(policy=_policy(script), title=escape(title), style=packaged("plan.css"), body=filled)
 
 
 def _policy(script: str) -> str:
