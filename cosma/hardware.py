@@ -161,7 +161,13 @@ def _macs_per_s(compute: Compute) -> float | None:
     rate = _number(compute.rate, "MAC/cycle", "compute.rate")
     clock = _number(compute.clock, "Hz", "compute.clock")
     peak = _number(compute.peak, "MAC/s", "compute.peak")
-    return peak if rate is None or clock is None else rate * clock
+    if rate is None or clock is None:
+        return peak
+    if not 1e-300 < rate * clock < 1e300:
+        raise InputError(
+            f"compute.rate x compute.clock: {rate * clock:.4g} MAC/s is no figure of a machine; correct them"
+        )
+    return rate * clock
 
 
 def _instances(figure: Figure | None) -> int:

@@ -52,8 +52,8 @@ def parse_quantity(text: str, dimension: str, what: str) -> Fraction:
 
 
 def _with_unit(number: str, dimension: str) -> str:
-    """What a bare number may count: first the base unit, since nobody means 16384 KiB or 1000000 MHz."""
-    base, usual = dimension.replace("bytes", "B"), _USUAL[dimension]
+    """What a bare number may count: first what has no prefix, since nobody means 16384 KiB or 1000000 MHz."""
+    base, usual = {"bytes": "B", "bytes/s": "B/s", "MAC/s": "OPS"}.get(dimension, dimension), _USUAL[dimension]
     if dimension == "bytes":
         return repr(f"{number} {base if Fraction(number).denominator == 1 else usual}")
     return repr(f"{number} {base}") + (f", or {usual} if these are meant" if usual != base else "")
@@ -63,7 +63,8 @@ def _unit(unit: str, units: Mapping[str, Fraction], text: str, what: str) -> str
     """The unit as the table has it; other cases are accepted where one unit alone can be meant."""
     if unit in units:
         return unit
-    same = [known for known in units if known.lower() == re.sub("ps$", "/s", unit.lower())]  # GBps is GB/s
+    lower = re.sub("(?<=[bt])ps$", "/s", unit.lower())  # GBps is GB/s, but OPS are OPS
+    same = [known for known in units if known.lower() == lower]
     if same and _SMALL_B.search(unit):
         bits = re.sub(r"B(/s)?$", r"bit\1", same[0])
         raise InputError(f"{what}: {text!r} has a small b, which could be bits or bytes; write {same[0]} or {bits}")
