@@ -68,6 +68,10 @@ def test_only_the_source_is_put_together_again(tmp_path: Path) -> None:
         (HEAD + PAD + "dram: !!python/name:os.system x\n", "line 4: tag .* has no place in a spec"),
         ("title: !!binary aGVsbG8=\n" + PAD, "line 1: tag .* has no place in a spec"),
         (HEAD + PAD + "#" * 100_000, "100,097 B are too many for a hardware spec"),
+        (
+            HEAD + PAD + "compute:\n  rate: {value: 1e200 MAC/cycle, confirmed: yes, source: x}\n  clock: {value: 1e200 Hz, confirmed: yes, source: x}\n",
+            "compute.rate x compute.clock: inf MAC/s is no figure of a machine",
+        ),
         (HEAD + PAD + "  instances: {value: ٣, confirmed: yes, source: x}\n", "is not a count of 1 or more"),
         (HEAD + PAD + f"dram:\n  bandwidth: {{value: {'9' * 5000} GB/s, confirmed: yes, source: x}}\n", "is not a number with a unit"),
     ],
@@ -135,6 +139,8 @@ def test_arguments_that_are_swapped(run, tmp_path: Path) -> None:
     other, unnamed = tmp_path / "plan.jsonl", tmp_path / "spec.txt"
     other.write_bytes(plan.read_bytes())
     unnamed.write_bytes(hw.read_bytes())
+    rows_elsewhere = tmp_path / "rows.txt"
+    rows_elsewhere.write_bytes(rows.read_bytes())
     assert [kind_of(path) for path in (model, hw, plan, rows)] == [
         "ONNX model",
         "hardware spec",
@@ -151,6 +157,9 @@ def test_arguments_that_are_swapped(run, tmp_path: Path) -> None:
         (["run", plan, model, "--inputs", plan], "--inputs FOLDER/plan.json: not a set of inputs, but a plan"),
         (["verify", plan, plan], "error: FOLDER/plan.json: not an ONNX model, but a plan"),
         (["diff", plan, rows], "not a plan, but a table of rows"),
+        (["report", model], "not a plan, but an ONNX model"),
+        (["report", hw], "not a plan, but a hardware spec: specs go behind --hw"),
+        (["report", rows_elsewhere], "give the model of the plan too, or a .csv or .jsonl file of rows"),
         (["report", rows, model], "rows say what they are of; leave out"),
         (
             ["compare", model, "--budgets", "64KiB", "-o", other],

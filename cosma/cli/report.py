@@ -9,6 +9,7 @@ import click
 from cosma.cli.common import console, hardware_options, json_option, planned, progress
 from cosma.cli.streams import say
 from cosma.errors import InputError, VerificationError
+from cosma.kinds import complain, kind_of
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
@@ -53,6 +54,8 @@ def report_command(
     if figure is not None:
         raise InputError(f"--figure {figure}: {plan} holds no rows; give a .csv or .jsonl file of compare or whatif")
     if model is None:
+        if kind_of(plan) != "table of rows":  # under another suffix
+            complain(plan, "plan")
         raise InputError(f"{plan}: give the model of the plan too, or a .csv or .jsonl file of rows")
     if output is not None:
         check_suffix(output, "--output", (".html",))
