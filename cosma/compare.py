@@ -1,5 +1,6 @@
 """Solvers x models x budgets -> rows. Every run has a process of its own, with limits of its own."""
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -127,7 +128,7 @@ def _watch(run: Run, stop: Event) -> Row:
     if row is None:
         spent = {"seconds": round(time.monotonic() - begin, 3), "why": _explain(status, process.exitcode, run)}
         row = run.head | {"status": status} | spent
-    return row | {"peak_memory_mib": round(peak / 2**20)}
+    return row | {"peak_memory_mib": math.ceil(peak / 2**20)}
 
 
 def _explain(status: str, code: int | None, run: Run) -> str:

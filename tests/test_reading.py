@@ -236,6 +236,26 @@ def test_a_loop_with_a_weight_that_it_returns(tmp_path: Path) -> None:
     assert run_plan(plan, prepared, path).difference is None
 
 
+def test_sparse_weights_of_branches(tmp_path: Path) -> None:
+    def sparse(name: str) -> onnx.SparseTensorProto:
+        return helper.make_sparse_tensor(
+            numpy_helper.from_array(np.array([3, 5], np.float32), name), ints(f"{name}_places", 1, 6), [1, 8]
+        )
+
+    def branch(name: str, constants: list[onnx.NodeProto], weights: list[onnx.SparseTensorProto]) -> onnx.GraphProto:
+        nodes, outputs = [*constants, node("Add", "x w", f"{name}_o")], [value(f"{name}_o")]
+        return helper.make_graph(nodes, name, [], outputs, sparse_initializer=weights)
+
+    constant = helper.make_node("Constant", [], ["w"], sparse_value=sparse(""))
+    then, other = branch("then", [], [sparse("w")]), branch("else", [constant], [])
+    nodes = [helper.make_node("If", ["c"], ["y"], name="choose", then_branch=then, else_branch=other)]
+    path = save(tmp_path, model(nodes, ["x", value("c", (), BOOL)]))
+    # The zeros count as well: a runtime makes dense tensors of both, 32 bytes each.
+    assert sorted(t.size_bytes for t in load(path).graph.tensors if t.kind == "weight") == [32, 32]
+    plan, prepared = compiled(path, weights=True)
+    assert run_plan(plan, prepared, path).difference is None
+
+
 def test_what_only_steers_in_a_branch_is_no_weight(tmp_path: Path) -> None:
     def branch(name: str) -> onnx.GraphProto:
         return helper.make_graph(

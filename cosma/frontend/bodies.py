@@ -48,7 +48,7 @@ def _place(node: Any, sub: Any) -> str:
 def hoist_constants(graph: Any, versions: dict[str, int]) -> None:
     """Move the constants of bodies, at any depth, to the graph itself, which they may refer to by name.
 
-    Single elements and operands that only steer an operator stay where they are. Names that are taken elsewhere get
+    Single elements and operands that only steer an operator stay where they are, unless they are sparse. Names that are taken elsewhere get
     that of the operator in front. `versions`: opset versions by domain.
     """
     if any(True for node in graph.node for _ in subgraphs(node)):
@@ -78,6 +78,11 @@ class _Hoist:
                 copy.name = moved[tensor.name]
             else:
                 kept.append(tensor)
+        for sparse in sub.sparse_initializer:
+            name = sparse.values.name
+            moved[name] = self._free(name, owner)
+            self.graph.sparse_initializer.add().CopyFrom(sparse)
+            self.graph.sparse_initializer[-1].values.name = moved[name]
         nodes = []
         for node in sub.node:
             if _is_constant(node) and node.output[0] in data:
@@ -90,6 +95,7 @@ class _Hoist:
                 nodes.append(node)
         if moved:
             replace_all(sub.initializer, kept)
+            del sub.sparse_initializer[:]
             replace_all(sub.node, nodes)
             _rename(sub, moved)
         for node in sub.node:
@@ -119,14 +125,14 @@ class _Hoist:
 
 
 def _is_constant(node: Any) -> bool:
-    """Whether a node is a Constant of more than one element."""
+    """Whether a node is a Constant of more than one element, or a sparse one."""
     if node.op_type != "Constant" or node.domain not in STANDARD:
         return False
     for attribute in node.attribute:
         if attribute.name == "value":
             return element_count(attribute.t.dims) > 1
         if attribute.name == "sparse_value":
-            return element_count(attribute.sparse_tensor.dims) > 1
+            return True
     return any(len(a.floats) > 1 or len(a.ints) > 1 for a in node.attribute)
 
 

@@ -68,8 +68,7 @@ def read_names(node: Any) -> Iterator[str]:
     """Names that a NodeProto reads from its own scope, those captured by its subgraphs included."""
     yield from filter(None, node.input)
     for sub in subgraphs(node):
-        inner = {v.name for v in sub.input} | {t.name for t in sub.initializer}
-        inner |= {name for n in sub.node for name in n.output}
+        inner = given_names(sub) | {name for n in sub.node for name in n.output}
         captured = {name for n in sub.node for name in read_names(n)} | {v.name for v in sub.output}
         yield from captured - inner
 
