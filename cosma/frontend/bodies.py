@@ -48,8 +48,8 @@ def _place(node: Any, sub: Any) -> str:
 def hoist_constants(graph: Any, versions: dict[str, int]) -> None:
     """Move the constants of bodies, at any depth, to the graph itself, which they may refer to by name.
 
-    Single elements and operands that only steer an operator stay where they are, unless they are sparse. Names that are taken elsewhere get
-    that of the operator in front. `versions`: opset versions by domain.
+    Single elements and operands that only steer an operator stay where they are, unless they are sparse. Names that
+    are taken elsewhere get that of the operator in front. `versions`: opset versions by domain.
     """
     if any(True for node in graph.node for _ in subgraphs(node)):
         hoist = _Hoist(graph, Counter(_names(graph)), versions)
