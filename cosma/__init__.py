@@ -7,10 +7,10 @@ if TYPE_CHECKING:
     from cosma.compile import Settings, prepare, solve
     from cosma.errors import CosmaError, InputError, VerificationError
     from cosma.graph import Graph, Operator, Tensor
-    from cosma.hardware import Hardware, load_hardware
     from cosma.plan import Plan, read_plan
     from cosma.problem import Mode, Problem
-    from cosma.solvers.base import Options, Result
+    from cosma.solvers.options import Options, Result
+    from cosma.target.hardware import Hardware, load_hardware
     from cosma.verify import check, require_valid
 
 __version__ = "0.1.0"
@@ -41,10 +41,10 @@ _MODULES = {
     "cosma.compile": ("Settings", "prepare", "solve"),
     "cosma.errors": ("CosmaError", "InputError", "VerificationError"),
     "cosma.graph": ("Graph", "Operator", "Tensor"),
-    "cosma.hardware": ("Hardware", "load_hardware"),
+    "cosma.target.hardware": ("Hardware", "load_hardware"),
     "cosma.plan": ("Plan", "read_plan"),
     "cosma.problem": ("Mode", "Problem"),
-    "cosma.solvers.base": ("Options", "Result"),
+    "cosma.solvers.options": ("Options", "Result"),
     "cosma.verify": ("check", "require_valid"),
 }
 

@@ -6,17 +6,18 @@ from pathlib import Path
 import cosma
 from cosma.deadline import Deadline
 from cosma.frontend.imported import DType, Imported
-from cosma.fusion import Fusion, fuse
-from cosma.hardware import Hardware
 from cosma.names import shown
 from cosma.plan import Source
 from cosma.problem import Problem
-from cosma.qdq import join_quantisation
+from cosma.schedule.eviction import belady
+from cosma.schedule.placed import to_plan
+from cosma.schedule.timeline import Timeline
 from cosma.solvers import registry
-from cosma.solvers.base import Options, Result
-from cosma.solvers.eviction import belady
-from cosma.solvers.outcome import to_plan, without_false_bound
-from cosma.solvers.timeline import Timeline
+from cosma.solvers.options import Options, Result
+from cosma.solvers.outcome import without_false_bound
+from cosma.target.fusion import Fusion, fuse
+from cosma.target.hardware import Hardware
+from cosma.target.quantisation import join_quantisation
 from cosma.verify import require_valid
 
 
@@ -42,9 +43,9 @@ class Prepared:
 def prepare(model: str | Path, hardware: Hardware, settings: Settings) -> Prepared:
     """Read a model and state the problem of running it on `hardware`. Raises InputError.
 
-    Reading knows no limits here; `cosma.reading.Reading` does it in a process that can be ended.
+    Reading knows no limits here; `cosma.frontend.limited.Reading` does it in a process that can be ended.
     """
-    from cosma.frontend.onnx_ import load
+    from cosma.frontend.load import load
 
     return state(load(model, settings.dims, settings.dtype), Path(model).name, hardware, settings)
 

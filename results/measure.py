@@ -24,23 +24,26 @@ from typing import Any, TypeVar
 import synthetic
 
 from cosma import __version__
-from cosma.allocate import Block, place
 from cosma.compile import Prepared, Settings, prepare
 from cosma.deadline import Deadline
-from cosma.frontend.onnx_ import load
-from cosma.fusion import fuse
-from cosma.hardware import Hardware
+from cosma.frontend.load import load
+from cosma.milp import backends
+from cosma.milp.programme import Model
 from cosma.problem import Problem
-from cosma.solvers import auto, backends, portfolio, registry, replacement
-from cosma.solvers.base import Options
-from cosma.solvers.joint import Joint
-from cosma.solvers.milp import Model
-from cosma.solvers.outcome import to_plan
-from cosma.solvers.search import smallest_peak
-from cosma.solvers.space import whole
-from cosma.solvers.timeindexed.indices import STRENGTHENINGS, index
-from cosma.solvers.timeindexed.rules import Programme, least_traffic
-from cosma.solvers.timeline import Timeline
+from cosma.schedule import replacement
+from cosma.schedule.placed import to_plan
+from cosma.schedule.placement import Block, place
+from cosma.schedule.timeline import Timeline
+from cosma.solvers import auto, registry
+from cosma.solvers.options import Options
+from cosma.solvers.programmes.joint import Joint
+from cosma.solvers.programmes.paper.indices import STRENGTHENINGS, index
+from cosma.solvers.programmes.paper.rules import Programme, least_traffic
+from cosma.solvers.search import portfolio
+from cosma.solvers.search.space import whole
+from cosma.solvers.search.strategies import smallest_peak
+from cosma.target.fusion import fuse
+from cosma.target.hardware import Hardware
 from cosma.verify import require_valid
 
 HERE = Path(__file__).resolve().parent

@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
-from cosma.compare import BUDGETS, COLUMNS, Run, at_budgets, key_of, run_all
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
+from cosma.experiments.compare import BUDGETS, COLUMNS, Run, at_budgets, key_of, run_all
+from cosma.experiments.rows import Row, RowFile
 from cosma.files import write_atomic
-from cosma.hardware import Hardware
 from cosma.report.comparison import draw
-from cosma.rows import Row, RowFile
-from cosma.solvers.base import Options
+from cosma.solvers.options import Options
+from cosma.target.hardware import Hardware
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "paper"

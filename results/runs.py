@@ -13,15 +13,15 @@ from pathlib import Path
 import onnx
 
 from cosma import __version__
-from cosma.compare import at_budgets
 from cosma.compile import Prepared, Settings, prepare, solve
 from cosma.deadline import Deadline
 from cosma.errors import CosmaError
 from cosma.execute.run import Network, execute
-from cosma.hardware import Hardware
-from cosma.rows import Row, RowFile
-from cosma.solvers.base import Options
+from cosma.experiments.compare import at_budgets
+from cosma.experiments.rows import Row, RowFile
+from cosma.solvers.options import Options
 from cosma.solvers.registry import SOLVERS
+from cosma.target.hardware import Hardware
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the mutations are the tests' own

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from cosma.problem import Problem
-from cosma.solvers.timeline import Timeline
+from cosma.schedule.timeline import Timeline
 
 
 def least_traffic(problem: Problem, order: Sequence[int] | None = None) -> int | None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from onnx import numpy_helper
 
-from cosma.compare import at_budgets
 from cosma.compile import Prepared, Settings, prepare, solve
 from cosma.deadline import Deadline
 from cosma.execute.run import Network
-from cosma.hardware import Hardware
+from cosma.experiments.compare import at_budgets
 from cosma.plan import Plan
-from cosma.solvers.base import Options
+from cosma.solvers.options import Options
+from cosma.target.hardware import Hardware
 
 
 def compiled(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cosma import compare, whatif
+from cosma.experiments import compare, sweep
 from tests.conftest import MODELS, model, node, save, value
 
 RELU = [node("Relu", "x", "y")]
@@ -231,7 +231,7 @@ def rows(tmp_path_factory) -> list[dict]:
     line |= {"capacity_bytes": 64, "non_compulsory_bytes": 8, "bound_bytes": 8, "status": "optimal", "gap": 0.0}
     return [
         dict.fromkeys(columns) | {key: value for key, value in (line | more).items() if key in columns}
-        for columns in (compare.COLUMNS, whatif.COLUMNS)
+        for columns in (compare.COLUMNS, sweep.COLUMNS)
         for more in (
             {"solver": "auto", "hardware": "any", "budget": "M_R", "seconds": 0.1, "problem": "p", "version": "0"},
             {"solver": "divide", "capacity_bytes": 96, "non_compulsory_bytes": 0, "bound_bytes": 0, "version": "0"},

@@ -7,12 +7,12 @@ import pytest
 
 from cosma.compile import Prepared, solve
 from cosma.graph import Graph, Operator, Tensor
-from cosma.hardware import Hardware
 from cosma.plan import Source
 from cosma.problem import Problem
-from cosma.solvers.base import Options, Result
-from cosma.solvers.search import smallest_peak
-from cosma.solvers.space import whole
+from cosma.solvers.options import Options, Result
+from cosma.solvers.search.space import whole
+from cosma.solvers.search.strategies import smallest_peak
+from cosma.target.hardware import Hardware
 from cosma.verify import check
 from tests.test_search import FOREVER, NO_LIMIT, tight
 

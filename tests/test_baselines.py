@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from cosma.allocate import Block
 from cosma.problem import Problem
+from cosma.schedule.eviction import TooManySumsError, least_bytes
+from cosma.schedule.placed import violations
+from cosma.schedule.placement import Block
+from cosma.schedule.timeline import Timeline
 from cosma.solvers import baselines, registry
-from cosma.solvers.base import Options
-from cosma.solvers.eviction import TooManySumsError, least_bytes
-from cosma.solvers.orders import order_of_smallest_peak
-from cosma.solvers.outcome import violations
-from cosma.solvers.timeline import Timeline
+from cosma.solvers.options import Options
+from cosma.solvers.programmes.compact import order_of_smallest_peak
 from tests.test_search import FOREVER, tight
 
 Interval = tuple[int, int, int]  # tensor, first step, last step

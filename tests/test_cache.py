@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from cosma import crew
-from cosma.cache import Cache
 from cosma.compile import Prepared, Settings, prepare, solve
 from cosma.errors import InputError
-from cosma.hardware import Hardware
-from cosma.kept import keep, rebuild
-from cosma.solvers.base import Options
+from cosma.experiments.cache import Cache
+from cosma.experiments.kept import keep, rebuild
+from cosma.solvers.options import Options
+from cosma.target.hardware import Hardware
+from cosma.workers import pool
 from tests.conftest import MODELS, spawn
 
 TINY = MODELS / "tiny_branches.onnx"
@@ -43,10 +43,10 @@ class Here(Executor):
 @pytest.fixture(autouse=True)
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def here(jobs: int) -> Iterator[crew.Crew]:
-        yield crew.Crew(Here, jobs)
+    def here(jobs: int) -> Iterator[pool.Crew]:
+        yield pool.Crew(Here, jobs)
 
-    monkeypatch.setattr(crew, "processes", here)
+    monkeypatch.setattr(pool, "processes", here)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -143,7 +143,7 @@ def test_one_warning_for_any_number_of_entries(run, own_cache: Path) -> None:
 def test_whole_entries_are_not_solved_again(run, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(*ARGS)
     assert len(entries(own_cache)) == len(first.json)
-    monkeypatch.setattr(crew.Crew, "submit", lambda *_: pytest.fail("solved again"))
+    monkeypatch.setattr(pool.Crew, "submit", lambda *_: pytest.fail("solved again"))
     assert run(*ARGS).json == first.json
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cosma import compare
-from cosma.compare import COLUMNS, Run, key_of, run_all
 from cosma.compile import Settings, prepare
 from cosma.errors import InputError
-from cosma.hardware import Hardware
-from cosma.rows import RowFile
-from cosma.solvers.base import Options
+from cosma.experiments import compare
+from cosma.experiments.compare import COLUMNS, Run, key_of, run_all
+from cosma.experiments.rows import RowFile
+from cosma.solvers.options import Options
+from cosma.target.hardware import Hardware
 from tests.conftest import MODELS
 
 TINY = MODELS / "tiny_branches.onnx"

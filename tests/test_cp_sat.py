@@ -9,7 +9,7 @@ import pytest
 from ortools.sat.python import cp_model
 
 from cosma.deadline import Deadline
-from cosma.solvers import cp_sat
+from cosma.milp import cp_sat
 
 
 def market_split(rows: int, columns: int) -> cp_model.CpModel:

@@ -12,15 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cosma import crew, whatif
-from cosma.cli.common import keeping
+from cosma.cli.terminal import keeping
 from cosma.compile import Settings, prepare
-from cosma.crew import Failed
 from cosma.errors import InputError
-from cosma.hardware import Hardware, spec_names
-from cosma.rows import RowFile
-from cosma.solvers.base import Options
-from cosma.whatif import COLUMNS, Case, key_of
+from cosma.experiments import sweep
+from cosma.experiments.rows import RowFile
+from cosma.experiments.sweep import COLUMNS, Case, key_of
+from cosma.solvers.options import Options
+from cosma.target.hardware import Hardware, spec_names
+from cosma.workers import pool
+from cosma.workers.pool import Failed
 from tests.conftest import MODELS
 
 TINY = MODELS / "tiny_branches.onnx"
@@ -70,7 +71,7 @@ def die() -> None:
 
 
 def test_killed_workers_are_survived(tmp_path: Path) -> None:
-    with crew.processes(2) as workers:
+    with pool.processes(2) as workers:
         workers.submit("innocent", str, 1)
         workers.submit("unlucky", die_unless, str(tmp_path / "flag"))
         workers.submit("deadly", die)
@@ -89,7 +90,7 @@ def test_killed_workers_are_survived(tmp_path: Path) -> None:
     assert [found[k] for k in range(5)] == list("01234")
 
 
-def sweep(*args: object) -> list[str]:
+def interrupted_sweep(*args: object) -> list[str]:
     return [
         sys.executable, "-m", "cosma", "whatif", str(MODELS / "resnet50.onnx"), str(MODELS / "densenet121.onnx"),
         "--dtype", "int8", "--fusion", "pointwise", "--scratchpad", "1500KiB:2500KiB:+50KiB", *map(str, args),
@@ -103,7 +104,7 @@ def lines_of(path: Path) -> int:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path, how: signal.Signals) -> None:
     rows = tmp_path / "rows.jsonl"
-    command = sweep("--jobs", 1, "--no-cache", "-o", rows)
+    command = interrupted_sweep("--jobs", 1, "--no-cache", "-o", rows)
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
     )
@@ -126,7 +127,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path, how: sign
 def test_an_interrupt_finds_workers_that_are_not_up_yet() -> None:
     """A terminal sends it to them as well; only the parent has something to say."""
     process = subprocess.Popen(
-        sweep("--jobs", 2, "--no-cache"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        interrupted_sweep("--jobs", 2, "--no-cache"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         start_new_session=True,
     )  # fmt: skip
     started = psutil.Process(process.pid)
@@ -164,7 +165,7 @@ EVERYTHING = [
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [
-        (sweep()[4:], 42),
+        (interrupted_sweep()[4:], 42),
         pytest.param(EVERYTHING, len(spec_names()) * len(list(MODELS.glob("*.onnx"))) * 3, marks=pytest.mark.slow),
     ],
 )
@@ -192,7 +193,7 @@ def test_the_same_rows_through_dask_with_a_killed_worker(tmp_path: Path, argumen
 
 
 def test_workers_that_die_while_nobody_looks_are_replaced() -> None:
-    with crew.processes(1) as workers:
+    with pool.processes(1) as workers:
         for k in range(3):
             workers.submit(k, os.getpid)
         found = dict(workers.finished())
@@ -208,7 +209,7 @@ def test_a_lost_cluster_is_one_line(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(n_workers=1, processes=True, host="127.0.0.1", dashboard_address=None) as cluster,
-        crew.dask(cluster.scheduler_address) as workers,
+        pool.dask(cluster.scheduler_address) as workers,
     ):
         workers.submit("slow", time.sleep, 60)
         workers._fill()
@@ -220,10 +221,10 @@ def test_a_lost_cluster_is_one_line(tmp_path: Path) -> None:
 def test_an_unknown_failure_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(TINY, Hardware("any", 2**62), Settings("int8"))
     case = Case(prepared, Hardware("any", 2**62), Options(), (8192,))
-    with crew.processes(1) as workers:
-        monkeypatch.setattr(whatif, "answer", die)
-        [(row, new)] = [*whatif.run([case], workers, None)]
+    with pool.processes(1) as workers:
+        monkeypatch.setattr(sweep, "answer", die)
+        [(row, new)] = [*sweep.run([case], workers, None)]
     assert new
     assert row["status"] == "crashed"
-    with pytest.raises(InputError), crew.dask("nowhere"):
+    with pytest.raises(InputError), pool.dask("nowhere"):
         pass

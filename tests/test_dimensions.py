@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 from cosma.errors import InputError
-from cosma.frontend.onnx_ import load
+from cosma.frontend.load import load
 from tests.conftest import model, node, value
 from tests.test_reading import CASES, read, sizes
 

@@ -12,13 +12,16 @@ import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
-from cosma.hardware import Hardware
 from cosma.problem import Problem
-from cosma.solvers import divide, registry, replacement
-from cosma.solvers.base import Options
-from cosma.solvers.boundary import Ledger, stretch
-from cosma.solvers.outcome import Outcome, violations
-from cosma.solvers.timeline import Timeline
+from cosma.schedule import replacement
+from cosma.schedule.placed import violations
+from cosma.schedule.timeline import Timeline
+from cosma.solvers import registry
+from cosma.solvers.decompose import divide
+from cosma.solvers.decompose.stretch import Ledger, stretch
+from cosma.solvers.options import Options
+from cosma.solvers.outcome import Outcome
+from cosma.target.hardware import Hardware
 from tests import oracle
 from tests.conftest import MODELS
 from tests.strategies import random_graph

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cosma.cli import cli
-from cosma.hardware import load_hardware
+from cosma.target.hardware import load_hardware
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

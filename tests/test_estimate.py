@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from cosma.estimate import Estimates, assumptions, estimate
-from cosma.hardware import Hardware, load_hardware
+from cosma.analysis.estimate import Estimates, assumptions, estimate
+from cosma.target.hardware import Hardware, load_hardware
 from tests.conftest import model, node, save, value
 
 

@@ -20,7 +20,7 @@ from cosma.execute.reference import ulps
 from cosma.execute.run import Network, execute, run
 from cosma.execute.runtime import Value
 from cosma.execute.trace import to_json
-from cosma.frontend.program import read_program
+from cosma.frontend.runnable import read_program
 from cosma.plan import Plan
 from cosma.report.text import execution_rows
 from cosma.solvers.registry import SOLVERS

@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 
 from cosma.errors import InputError
 from cosma.frontend.external import attach
-from cosma.frontend.onnx_ import load
+from cosma.frontend.load import load
 from tests.conftest import model, node, save, value
 
 DATA = np.arange(8, dtype=np.float32)

@@ -13,13 +13,14 @@ import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
-from cosma.hardware import Hardware
-from cosma.solvers import portfolio, replacement
-from cosma.solvers.base import Options
-from cosma.solvers.bounds import peak_bound
-from cosma.solvers.search import smallest_peak
-from cosma.solvers.space import whole
-from cosma.solvers.timeline import Timeline
+from cosma.schedule import replacement
+from cosma.schedule.timeline import Timeline
+from cosma.solvers.options import Options
+from cosma.solvers.search import portfolio
+from cosma.solvers.search.bounds import peak_bound
+from cosma.solvers.search.space import whole
+from cosma.solvers.search.strategies import smallest_peak
+from cosma.target.hardware import Hardware
 from tests.conftest import MODELS
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 
 from cosma.errors import InputError
-from cosma.fusion import fuse
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Mode, Problem
+from cosma.target.fusion import fuse
 from tests import oracle
 from tests.strategies import problems
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cosma.errors import InputError
-from cosma.hardware import Hardware, load_hardware, spec_names
+from cosma.target.hardware import Hardware, load_hardware, spec_names
 from tests.conftest import ROOT
 
 GOOD = """

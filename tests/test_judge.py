@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cosma.diff import Change, _moved, diff
+from cosma.analysis.diff import Change, _moved, diff
 from cosma.plan import read_plan
 from tests.conftest import MODELS
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from cosma.frontend.onnx_ import load
-from cosma.fusion import fuse
+from cosma.frontend.load import load
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
+from cosma.target.fusion import fuse
 from tests.conftest import MODELS, model, node, save, value
 
 Q = TensorProto.UINT8

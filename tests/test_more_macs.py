@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cosma.frontend.einsum import count_products
-from cosma.frontend.onnx_ import load
+from cosma.frontend.load import load
 from cosma.graph import Graph
 from tests.conftest import model, node, save, value
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
-from cosma.frontend.onnx_ import load
+from cosma.experiments.rows import read_rows, to_csv
+from cosma.frontend.load import load
 from cosma.names import line, markdown, shown
-from cosma.rows import read_rows, to_csv
 from tests.conftest import MODELS, model, save, spawn, value
 
 NAMES = [

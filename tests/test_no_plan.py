@@ -13,10 +13,10 @@ import cosma
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
 from cosma.errors import InputError
-from cosma.hardware import Hardware
 from cosma.plan import read_plan
-from cosma.solvers import portfolio
-from cosma.solvers.base import Options
+from cosma.solvers.options import Options
+from cosma.solvers.search import portfolio
+from cosma.target.hardware import Hardware
 from tests.conftest import MODELS, model, node, save, value
 from tests.strategies import random_problem
 
@@ -96,11 +96,11 @@ def test_what_cannot_be_run_is_planned_and_written_all_the_same(run, tmp_path: P
 
 def test_a_check_takes_no_time_from_the_search(run, monkeypatch) -> None:
     """Nor does it run a model for which there is no plan."""
-    import cosma.cli.compile_
+    import cosma.cli.compile
 
     looks = iter((0.0, 1000.0))  # at the clock, before the check and after it
     clock = SimpleNamespace(monotonic=lambda: next(looks), perf_counter=time.perf_counter)
-    monkeypatch.setattr(cosma.cli.compile_, "time", clock)
+    monkeypatch.setattr(cosma.cli.compile, "time", clock)
     seen = []
 
     def stop(prepared: object, hardware: object, options: object, deadline: Deadline) -> None:

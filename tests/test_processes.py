@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cosma.compare import run_all
 from cosma.deadline import Deadline
-from cosma.solvers import stoppable
-from cosma.solvers.parcel import Parcel
-from cosma.solvers.stoppable import StoppedError, Workers
+from cosma.experiments.compare import run_all
+from cosma.workers import processes
+from cosma.workers.parcel import Parcel
+from cosma.workers.processes import StoppedError, Workers
 from tests.conftest import MODELS
 from tests.test_compare import one
 
@@ -98,9 +98,9 @@ def test_a_run_whose_process_is_killed_while_it_starts_is_a_row() -> None:
 
 def test_a_worker_that_dies_is_replaced() -> None:
     with pytest.raises(StoppedError, match="crashed"):
-        stoppable.run("a test", Deadline.after(60), die, None)
-    assert stoppable.run("a test", Deadline.after(60), echo, 3) == 3
-    stoppable._WORKERS.pop("a test").stop()
+        processes.run("a test", Deadline.after(60), die, None)
+    assert processes.run("a test", Deadline.after(60), echo, 3) == 3
+    processes._WORKERS.pop("a test").stop()
 
 
 def test_workers_are_silent(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,16 +9,18 @@ import pytest
 from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Tensor
+from cosma.milp import backends, ortools_backend, pulp_backend
+from cosma.milp.backends import BUNDLED
+from cosma.milp.programme import Model, Solved
 from cosma.problem import Mode, Problem
-from cosma.solvers import backends, milp_ortools, milp_pulp, registry
-from cosma.solvers.backends import BUNDLED
-from cosma.solvers.base import Options
-from cosma.solvers.joint import Joint
-from cosma.solvers.milp import Model, Solved
-from cosma.solvers.outcome import Outcome, violations
-from cosma.solvers.timeindexed.extract import decode, encode, order
-from cosma.solvers.timeindexed.indices import STRENGTHENINGS, index
-from cosma.solvers.timeindexed.rules import Programme, least_peak, least_traffic
+from cosma.schedule.placed import violations
+from cosma.solvers import registry
+from cosma.solvers.options import Options
+from cosma.solvers.outcome import Outcome
+from cosma.solvers.programmes.joint import Joint
+from cosma.solvers.programmes.paper.extract import decode, encode, order
+from cosma.solvers.programmes.paper.indices import STRENGTHENINGS, index
+from cosma.solvers.programmes.paper.rules import Programme, least_peak, least_traffic
 from tests import oracle
 from tests.test_replacement import fragmenting_problem
 from tests.test_search import FOREVER, tight
@@ -195,7 +197,7 @@ def test_time_and_memory_bound_the_building() -> None:
 def test_wrong_values_are_the_solvers_fault(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that claims nonsense is caught, named, and costs nothing but its time."""
     monkeypatch.setattr(
-        milp_ortools, "solve", lambda model, *_: Solved("optimal", (1,) * len(model.names), -(10**6), None)
+        ortools_backend, "solve", lambda model, *_: Solved("optimal", (1,) * len(model.names), -(10**6), None)
     )
     for seed, problem, best in hard(range(40), 7):
         outcome = run(problem, solver)
@@ -207,7 +209,7 @@ def test_wrong_values_are_the_solvers_fault(solver: str, monkeypatch: pytest.Mon
 
 def test_a_plan_that_does_not_replay_is_the_solvers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """The verifier has the last word, even on values that satisfy the model."""
-    import cosma.solvers.programme as shared
+    import cosma.solvers.programmes.stating as shared
 
     seed, problem, _ = hard(range(200), 8)[3]
     cheap = run(problem, "auto").best
@@ -245,7 +247,7 @@ def test_infeasible_is_told_from_unknown() -> None:
 
 def test_missing_solvers_are_named_with_a_remedy() -> None:
     problem = hard(range(200), 8)[0][1]
-    missing = [name for name in milp_pulp.INSTALL if name not in BUNDLED and not available(name)]
+    missing = [name for name in pulp_backend.INSTALL if name not in BUNDLED and not available(name)]
     for backend in missing[:3]:
         with pytest.raises(InputError, match=rf"solver '{backend}' is not available .* to install it: "):
             run(problem, f"paper:{backend}")
@@ -268,7 +270,7 @@ def test_a_solver_without_a_licence_is_reported(monkeypatch: pytest.MonkeyPatch)
         def actualSolve(self, *_: object, **__: object) -> None:  # noqa: N802 - PuLP's name
             raise RuntimeError("Model too large for size-limited license;\nvisit the vendor")
 
-    monkeypatch.setattr(milp_pulp, "_find", lambda *_: Refusing())
+    monkeypatch.setattr(pulp_backend, "_find", lambda *_: Refusing())
     model = Model("m", FOREVER)
     model.at_least("r", [(model.binary("x", 1), 1)], 1)
     solved = in_a_process(model)
@@ -282,7 +284,7 @@ def in_a_process(model: Model) -> Solved:
 
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    process = context.Process(target=lambda: queue.put(milp_pulp._solve_here(model, "gurobi", False)))
+    process = context.Process(target=lambda: queue.put(pulp_backend._solve_here(model, "gurobi", False)))
     process.start()
     solved = queue.get(timeout=60)
     process.join()

@@ -9,8 +9,8 @@ from onnx import TensorProto, numpy_helper
 
 from cosma.compile import Prepared, Settings, prepare
 from cosma.execute.run import run as run_plan
-from cosma.hardware import Hardware
-from cosma.qdq import join_quantisation
+from cosma.target.hardware import Hardware
+from cosma.target.quantisation import join_quantisation
 from tests.conftest import model, node, save, value
 from tests.planned import compiled, weight
 

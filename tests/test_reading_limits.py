@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from cosma.deadline import Deadline
 from cosma.errors import InputError
-from cosma.reading import Reading
+from cosma.frontend.limited import Reading
 from tests.conftest import MODELS, model, node, save, spawn, value
 
 

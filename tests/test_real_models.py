@@ -10,7 +10,7 @@ import pytest
 
 from cosma import Options, Settings, prepare, solve
 from cosma.execute.run import Network, execute
-from cosma.hardware import Hardware
+from cosma.target.hardware import Hardware
 from cosma.verify import check
 from tests.conftest import MODELS
 

@@ -8,16 +8,17 @@ import sys
 import pytest
 from hypothesis import given, settings
 
-from cosma.allocate import Block, place
 from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
+from cosma.milp.backends import BUNDLED
 from cosma.problem import Problem
-from cosma.solvers import portfolio, replacement
-from cosma.solvers.backends import BUNDLED
-from cosma.solvers.base import Options
-from cosma.solvers.eviction import belady
-from cosma.solvers.packing import proved_unplaceable
-from cosma.solvers.timeline import Timeline
+from cosma.schedule import replacement
+from cosma.schedule.eviction import belady
+from cosma.schedule.packing import proved_unplaceable
+from cosma.schedule.placement import Block, place
+from cosma.schedule.timeline import Timeline
+from cosma.solvers.options import Options
+from cosma.solvers.search import portfolio
 from tests import oracle
 from tests.strategies import problems, random_problem
 
@@ -192,7 +193,7 @@ def test_best_fit_steps_in_without_omnimalloc(monkeypatch: pytest.MonkeyPatch) -
 def test_addresses_are_found_without_what_draws() -> None:
     """omnimalloc would load matplotlib, which takes longer than all else; whoever draws still can afterwards."""
     code = (
-        "import sys; from cosma.allocate import Block, place; assert place([Block(0, 2, 8), Block(1, 3, 8)], 16); "
+        "import sys; from cosma.schedule.placement import Block, place; assert place([Block(0, 2, 8), Block(1, 3, 8)], 16); "
         "assert 'omnimalloc' in sys.modules and 'matplotlib' not in sys.modules; import matplotlib.figure"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

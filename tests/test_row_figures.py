@@ -11,17 +11,17 @@ from matplotlib.cbook import is_math_text
 from matplotlib.text import Text
 from rich.console import Console
 
-from cosma import compare, whatif
-from cosma.hardware import load_hardware
+from cosma.experiments import compare, sweep
+from cosma.experiments.rows import Row, to_csv
 from cosma.report import capacity, comparison, curves, pareto
 from cosma.report.figure import save
 from cosma.report.rows import draw, markdown, page
-from cosma.rows import Row, to_csv
+from cosma.target.hardware import load_hardware
 
 
 def swept(capacity_bytes: int, cost: int, **others: Any) -> Row:
-    """A row of whatif, of an optimum unless a bound is given."""
-    row = dict.fromkeys(whatif.COLUMNS) | {
+    """A row of sweep, of an optimum unless a bound is given."""
+    row = dict.fromkeys(sweep.COLUMNS) | {
         "model": "m.onnx", "dtype": "int8", "fusion": "none", "weights": False, "hardware": "any", "instead": "",
         "spec": "0", "alignment_bytes": 1, "capacity_bytes": capacity_bytes, "solver": "auto", "problem": "p",
         "version": "0", "status": "optimal", "compulsory_bytes": 100, "non_compulsory_bytes": cost,
@@ -151,7 +151,7 @@ def test_only_what_is_proved_is_called_least(drawn: list[Any], bound: int) -> No
         assert legend(drawn[0].subfigs[0]) == known
         assert dot.get_markerfacecolor() == "white"
         assert "knee, if optima" in text
-    assert ("knee, if optima" in page(rows, whatif.COLUMNS)) == (bound != 4000)
+    assert ("knee, if optima" in page(rows, sweep.COLUMNS)) == (bound != 4000)
 
 
 def test_solvers_of_what_if_rows_are_compared_on_the_same_problem(drawn: list[Any]) -> None:
@@ -165,8 +165,8 @@ def test_solvers_of_what_if_rows_are_compared_on_the_same_problem(drawn: list[An
 
 def test_the_page_shows_each_figure_that_the_rows_allow() -> None:
     both = [row | {"solver": solver} for row in line(9000, 4000, 0) for solver in ("auto", "paper")]
-    assert page(both, whatif.COLUMNS).count("<figure") == 3
-    assert page(line(9000, 4000, 0), whatif.COLUMNS).count("<figure") == 2
+    assert page(both, sweep.COLUMNS).count("<figure") == 3
+    assert page(line(9000, 4000, 0), sweep.COLUMNS).count("<figure") == 2
     runs = [compared(size, cost) for size, cost in ((1000, 90), (2000, 40), (3000, 0))]
     assert page(runs, compare.COLUMNS).count("<figure") == 3
     assert page(runs[:1], compare.COLUMNS).count("<figure") == 2
@@ -175,7 +175,7 @@ def test_the_page_shows_each_figure_that_the_rows_allow() -> None:
 
 def test_a_figure_is_chosen_by_name(run, tmp_path: Path) -> None:
     rows, out = tmp_path / "rows.csv", tmp_path / "x.svg"
-    rows.write_text(to_csv(line(9000, 4000, 0), whatif.COLUMNS))
+    rows.write_text(to_csv(line(9000, 4000, 0), sweep.COLUMNS))
     found = {}
     for name in ("curves", "pareto"):
         assert run("report", rows, "-o", out, "--figure", name).code == 0
@@ -192,37 +192,37 @@ def test_a_figure_is_chosen_by_name(run, tmp_path: Path) -> None:
         outcome = run("report", *arguments)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)
         assert said in outcome.err
-    rows.write_text(to_csv([swept(1, 0, non_compulsory_bytes=None, moved_bytes=None)], whatif.COLUMNS))
+    rows.write_text(to_csv([swept(1, 0, non_compulsory_bytes=None, moved_bytes=None)], sweep.COLUMNS))
     assert "none of the rows has a plan" in run("report", rows, "-o", out).err
 
 
 def test_what_was_swept_is_a_column_and_what_is_empty_is_none() -> None:
     rows = [swept(1000, 9, dims=f"n={n}", alignment_bytes=n, problem=str(n)) for n in (1, 2)]
-    head = markdown(rows, whatif.COLUMNS).splitlines()[0].strip("| ").split(" | ")
+    head = markdown(rows, sweep.COLUMNS).splitlines()[0].strip("| ").split(" | ")
     wanted = ["dims", "alignment_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes", "gap"]
     assert set(wanted) <= set(head)
     assert not {"instead", "spec", "estimate_transfer_s", "why"} & set(head)
-    assert "dims" not in markdown([swept(1000, 9)], whatif.COLUMNS).splitlines()[0]
+    assert "dims" not in markdown([swept(1000, 9)], sweep.COLUMNS).splitlines()[0]
 
 
 def test_assumptions_are_those_of_the_figures_of_the_rows() -> None:
-    text = whatif.instead_text([("dram.bandwidth", "1 GB/s"), ("scratchpad.holds_weights", "true")])
-    assert whatif.read_instead(text) == {"dram.bandwidth": "1 GB/s", "scratchpad.holds_weights": True}
+    text = sweep.instead_text([("dram.bandwidth", "1 GB/s"), ("scratchpad.holds_weights", "true")])
+    assert sweep.read_instead(text) == {"dram.bandwidth": "1 GB/s", "scratchpad.holds_weights": True}
     shipped = load_hardware("gemmini_default")
-    slow = load_hardware("gemmini_default", instead=whatif.read_instead(text))
+    slow = load_hardware("gemmini_default", instead=sweep.read_instead(text))
     rows = [
-        swept(1000, 9, hardware="gemmini_default", spec=whatif.figures_digest(shipped)),
-        swept(1000, 9, hardware="gemmini_default", instead=text, spec=whatif.figures_digest(slow)),
+        swept(1000, 9, hardware="gemmini_default", spec=sweep.figures_digest(shipped)),
+        swept(1000, 9, hardware="gemmini_default", instead=text, spec=sweep.figures_digest(slow)),
     ]
-    known = page(rows, whatif.COLUMNS)
+    known = page(rows, sweep.COLUMNS)
     assert "gemmini_default dram.bandwidth=1 GB/s scratchpad.holds_weights=true</summary>" in known
     assert "dram.bandwidth 1 GB/s (" in known
     assert "dram.bandwidth 16 GB/s (" in known
     assert "unknown" not in known
     assert '<th scope="col" >spec</th>' not in known
-    edited = page([*rows, swept(1000, 9, hardware="gemmini_default", spec="edited")], whatif.COLUMNS)
+    edited = page([*rows, swept(1000, 9, hardware="gemmini_default", spec="edited")], sweep.COLUMNS)
     assert "unknown: the figures, edited, were those of another spec file" in edited
     assert '<th scope="col" >spec</th>' in edited
     assert "<summary>gemmini_default (figures edited)</summary>" in edited
-    own = page([swept(1000, 9, hardware="my_chip", spec="own")], whatif.COLUMNS)
+    own = page([swept(1000, 9, hardware="my_chip", spec="own")], sweep.COLUMNS)
     assert "my_chip</summary><ul><li>unknown: the figures, own," in own

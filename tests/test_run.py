@@ -11,8 +11,8 @@ from onnx import TensorProto
 from cosma.compile import Settings, prepare, solve
 from cosma.errors import InputError
 from cosma.execute.run import run
-from cosma.hardware import Hardware
-from cosma.solvers.base import Options
+from cosma.solvers.options import Options
+from cosma.target.hardware import Hardware
 from tests.conftest import MODELS, model, node, save, value
 from tests.planned import compiled, weight
 

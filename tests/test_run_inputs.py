@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from cosma.errors import InputError
 from cosma.execute.inputs import read_inputs
 from cosma.execute.run import run
-from cosma.frontend.program import read_program
+from cosma.frontend.runnable import read_program
 from tests.conftest import model, node, save, value
 from tests.planned import compiled, network_of, weight
 

@@ -6,19 +6,20 @@ import random
 import pytest
 from hypothesis import given, settings
 
+from cosma.analysis.levers import least_bytes
 from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
 from cosma.problem import Problem
-from cosma.report.levers import least_bytes
-from cosma.solvers import portfolio, replacement
-from cosma.solvers.base import Options
-from cosma.solvers.bounds import Potentials, Row, peak_bound, pending_across, rows
-from cosma.solvers.orders import depth_first
-from cosma.solvers.parts import split
-from cosma.solvers.search import beam, best_first, smallest_peak
-from cosma.solvers.space import Rules, Space, bits, part, whole
-from cosma.solvers.timeline import Timeline
-from cosma.solvers.windows import windows
+from cosma.schedule import replacement
+from cosma.schedule.timeline import Timeline
+from cosma.solvers.options import Options
+from cosma.solvers.programmes.compact import depth_first
+from cosma.solvers.search import portfolio
+from cosma.solvers.search.bounds import Potentials, Row, peak_bound, pending_across, rows
+from cosma.solvers.search.parts import split
+from cosma.solvers.search.space import Rules, Space, bits, part, whole
+from cosma.solvers.search.strategies import beam, best_first, smallest_peak
+from cosma.solvers.search.windows import windows
 from tests import oracle
 from tests.strategies import problems, random_problem
 

@@ -8,16 +8,19 @@ import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.compile import solve as compile_problem
-from cosma.hardware import Hardware
+from cosma.milp import backends, cp_sat, ortools_backend, pulp_backend
+from cosma.milp.backends import BUNDLED
+from cosma.milp.dual_bound import dual_bound, exact_bound
+from cosma.milp.programme import Model, Solved
+from cosma.milp.second_opinion import EXACT
 from cosma.problem import Problem
-from cosma.solvers import backends, cp_sat, milp_ortools, milp_pulp, packing, portfolio, registry, replacement
-from cosma.solvers.backends import BUNDLED
-from cosma.solvers.base import Options
-from cosma.solvers.dual_bound import dual_bound, exact_bound
-from cosma.solvers.milp import Model, Solved
+from cosma.schedule import packing, replacement
+from cosma.schedule.timeline import Timeline
+from cosma.solvers import registry
+from cosma.solvers.options import Options
 from cosma.solvers.outcome import Outcome
-from cosma.solvers.second_opinion import EXACT
-from cosma.solvers.timeline import Timeline
+from cosma.solvers.search import portfolio
+from cosma.target.hardware import Hardware
 from tests import oracle
 from tests.conftest import ROOT
 from tests.test_programmes import run, switches
@@ -87,7 +90,7 @@ def test_a_constant_in_the_objective_is_part_of_the_bound(backend: str) -> None:
     """The least of `weak` less 10 is -7, in what the backend itself says. CBC tells no bound."""
     model = weak()
     model.offset = -10
-    ask = milp_ortools.solve if backend in milp_ortools.NAMES else milp_pulp.solve
+    ask = ortools_backend.solve if backend in ortools_backend.NAMES else pulp_backend.solve
     claimed = ask(model, backend, FOREVER, False)
     assert claimed.status == "optimal"
     assert claimed.bound == (None if backend == "cbc" else -7)
@@ -124,7 +127,7 @@ def test_what_a_bound_rests_on(name: str, backend: str) -> None:
 
 
 def lying(monkeypatch: pytest.MonkeyPatch, claim: Solved) -> None:
-    monkeypatch.setattr(milp_ortools, "_cp_sat", lambda *_: claim)
+    monkeypatch.setattr(ortools_backend, "_cp_sat", lambda *_: claim)
 
 
 @pytest.mark.parametrize("hinted", [False, True])
@@ -163,7 +166,7 @@ def test_infeasibility_that_holds() -> None:
 
 def test_a_bound_that_nothing_confirms(monkeypatch) -> None:
     lying(monkeypatch, Solved("optimal", (3, 0, 2), 3))
-    monkeypatch.setattr(milp_ortools, "look_below", lambda *_: Solved("unknown"))
+    monkeypatch.setattr(ortools_backend, "look_below", lambda *_: Solved("unknown"))
     solved = backends.solve(weak(), "cp-sat", FOREVER)
     assert (solved.status, solved.bound, solved.rests_on) == ("feasible", 2, EXACT)
     assert "which nothing confirmed in time" in solved.why

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from cosma.errors import InputError
-from cosma.hardware import _parse, load_hardware, spec_names
 from cosma.kinds import kind_of
-from cosma.spec import SECTIONS, json_schema, keys, read_yaml
+from cosma.target.hardware import _parse, load_hardware, spec_names
+from cosma.target.spec import SECTIONS, json_schema, keys, read_yaml
 from tests.conftest import MODELS, ROOT
 
 HEAD = "title: My accelerator\n"

@@ -4,11 +4,11 @@ import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
-from cosma.hardware import Hardware
+from cosma.experiments.staircase import Found, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
 from cosma.problem import Problem
-from cosma.solvers import portfolio
-from cosma.solvers.base import Options
-from cosma.staircase import Found, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
+from cosma.solvers.options import Options
+from cosma.solvers.search import portfolio
+from cosma.target.hardware import Hardware
 from tests.conftest import MODELS
 from tests.strategies import random_problem
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cosma.errors import InputError
-from cosma.frontend.onnx_ import load
+from cosma.frontend.load import load
 from tests.conftest import model, node, save, value
 
 FLOAT, INT64, BOOL, INT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.INT8

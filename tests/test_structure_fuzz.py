@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from cosma.errors import InputError
-from cosma.frontend.onnx_ import Imported, load
+from cosma.frontend.load import Imported, load
 from tests.model_changes import mutate
 from tests.random_models import random_model, subgraphs
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 import cosma
 from cosma.compile import Settings, prepare, solve
 from cosma.errors import InputError, VerificationError
-from cosma.hardware import Hardware
 from cosma.plan import Move, Plan, Step, json_schema, read_plan
 from cosma.problem import Problem
-from cosma.solvers.base import Options
+from cosma.solvers.options import Options
+from cosma.target.hardware import Hardware
 from cosma.verify import check, require_valid
 from tests.conftest import MODELS
 from tests.strategies import problems

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cosma.hardware import SPEC_FOLDER
-from cosma.rows import RowFile
-from cosma.whatif import COLUMNS, KEY, key_of
+from cosma.experiments.rows import RowFile
+from cosma.experiments.sweep import COLUMNS, KEY, key_of
+from cosma.target.hardware import SPEC_FOLDER
 from tests.conftest import MODELS, model, node, save, value
 
 TINY = MODELS / "tiny_branches.onnx"

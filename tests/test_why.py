@@ -6,18 +6,18 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
+from cosma.analysis.levers import would_help
+from cosma.analysis.why import explain, resident_bytes, sentence
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
-from cosma.hardware import Hardware
 from cosma.plan import Plan, Source
 from cosma.problem import Problem
-from cosma.report.levers import would_help
-from cosma.report.why import explain, resident_bytes, sentence
-from cosma.solvers.eviction import belady
-from cosma.solvers.outcome import Placed, to_plan
-from cosma.solvers.replacement import settle
-from cosma.solvers.timeline import Timeline
+from cosma.schedule.eviction import belady
+from cosma.schedule.placed import Placed, to_plan
+from cosma.schedule.replacement import settle
+from cosma.schedule.timeline import Timeline
+from cosma.target.hardware import Hardware
 from cosma.verify import require_valid
 from tests import oracle
 from tests.strategies import problems, random_problem

@@ -8,25 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cosma.cli.common import (
+from cosma.cli.options import (
     check_plot,
-    console,
     json_option,
-    keeping,
     limit_options,
     model_options,
     options_of,
     prepared_within,
-    progress,
     rows_option,
-    warn,
 )
 from cosma.cli.streams import say
+from cosma.cli.terminal import console, keeping, progress, warn
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
-    from cosma.compare import Run
-    from cosma.rows import Row, RowFile
+    from cosma.experiments.compare import Run
+    from cosma.experiments.rows import Row, RowFile
 
 
 @click.command("compare")
@@ -69,10 +66,10 @@ def compare_command(
     Each run has a process and limits of its own; one that explodes is a row that says so.
     Example: cosma compare models/densenet121.onnx --solvers tflite-exported-belady,paper,auto --dtype int8 -o rows.csv
     """
-    from cosma.compare import COLUMNS, key_of
+    from cosma.experiments.compare import COLUMNS, key_of
+    from cosma.experiments.rows import WENT_WRONG, RowFile
     from cosma.files import write_atomic
     from cosma.report.comparison import draw, print_table
-    from cosma.rows import WENT_WRONG, RowFile
 
     check_plot(plot, *models, output)
     file = None if output is None else RowFile(output, COLUMNS)
@@ -109,10 +106,10 @@ def _runs(
     """All runs, models first, then budgets, then solvers. Raises InputError before anything runs."""
     from dataclasses import replace
 
-    from cosma.compare import Run, at_budgets
     from cosma.deadline import Deadline
-    from cosma.hardware import Hardware, load_hardware
+    from cosma.experiments.compare import Run, at_budgets
     from cosma.solvers.registry import find
+    from cosma.target.hardware import Hardware, load_hardware
 
     options = options_of(**flags)
     chosen = [replace(options, solver=solver) for solver in solvers]
@@ -139,7 +136,7 @@ def _runs(
 def _finish(runs: "Sequence[Run]", jobs: int, file: "RowFile | None") -> "Iterator[Row]":
     """Run all, keeping each row as it comes."""
     from cosma.cli.screen import bar
-    from cosma.compare import run_all
+    from cosma.experiments.compare import run_all
 
     progress = bar("{task.description}")
     with progress, closing(run_all(runs, jobs)) as rows:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cosma.cli.common import console, hardware_options, json_option, planned, progress
+from cosma.cli.options import hardware_options, json_option, planned
 from cosma.cli.streams import say
+from cosma.cli.terminal import console, progress
 from cosma.errors import InputError, VerificationError
 from cosma.kinds import complain, kind_of
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cosma.cli.common import console, hardware_options, json_option, planned, progress
+from cosma.cli.options import hardware_options, json_option, planned
+from cosma.cli.terminal import console, progress
 from cosma.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,29 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cosma.cli.common import (
-    check_plot,
-    console,
-    json_option,
-    keeping,
-    limit_options,
-    options_of,
-    progress,
-    rows_option,
-    settings_of,
-    together,
-    warn,
-    warn_of,
-)
+from cosma.cli.options import check_plot, json_option, limit_options, options_of, rows_option, settings_of, together
 from cosma.cli.streams import say
+from cosma.cli.terminal import console, keeping, progress, warn, warn_of
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
+    from cosma.experiments.rows import Row, RowFile
+    from cosma.experiments.sweep import Case
     from cosma.frontend.imported import DType, Imported
-    from cosma.hardware import Hardware
-    from cosma.rows import Row, RowFile
-    from cosma.whatif import Case
+    from cosma.target.hardware import Hardware
 
 _axes = together(
     click.option("--hw", "hws", multiple=True, metavar="SPEC", help="Hardware, or 'all' of 'cosma specs'."),
@@ -76,9 +64,9 @@ def whatif_command(
     Example: cosma whatif models/densenet121.onnx --dtype int8 --scratchpad auto --plot curve.png
     Bytes are facts, each from a verified plan; times and energies are estimates from the figures of the spec.
     """
+    from cosma.experiments.rows import RowFile
+    from cosma.experiments.sweep import COLUMNS, key_of
     from cosma.files import write_atomic
-    from cosma.rows import RowFile
-    from cosma.whatif import COLUMNS, key_of
 
     check_plot(plot, *models, output)
     file = None if output is None else RowFile(output, COLUMNS)
@@ -121,12 +109,12 @@ def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
 
 def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
     """The product of all that was given. Raises InputError before anything runs."""
+    from cosma.analysis.estimate import count_left_out
     from cosma.compile import state
     from cosma.deadline import Deadline
-    from cosma.estimate import count_left_out
-    from cosma.reading import Reading
+    from cosma.experiments.sweep import Case
+    from cosma.frontend.limited import Reading
     from cosma.solvers.registry import find
-    from cosma.whatif import Case
 
     hardware = list(_hardware(flags["hws"], flags["sets"], bool(flags["pads"])))
     rated = any(spec.macs_per_s is not None for spec, _ in hardware)
@@ -170,8 +158,8 @@ def _dims(texts: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "Iterator[tuple[Hardware, str]]":
     """Each spec with each combination of figures, and these as text."""
-    from cosma.hardware import Hardware, load_hardware, spec_names
-    from cosma.whatif import instead_text, read_instead
+    from cosma.experiments.sweep import instead_text, read_instead
+    from cosma.target.hardware import Hardware, load_hardware, spec_names
 
     if not names:
         if not sized:
@@ -194,7 +182,7 @@ def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "It
 
 def _setting(text: str) -> tuple[str, list[str]]:
     """dram.bandwidth=8GB/s,16GB/s -> the key and its values. Raises InputError."""
-    from cosma.spec import check_key
+    from cosma.target.spec import check_key
 
     key, equals, values = (part.strip() for part in text.partition("="))
     if not equals or "." not in key or not values or "=" in values:
@@ -259,17 +247,17 @@ def _finish(
     cases: "Sequence[Case]", file: "RowFile | None", jobs: int, dask: str | None, no_cache: bool
 ) -> "tuple[list[Row], int]":
     """All rows of the cases, and how many are new."""
-    from cosma import crew
-    from cosma.cache import Cache, default_folder
     from cosma.cli.screen import bar
-    from cosma.whatif import key_of, run
+    from cosma.experiments.cache import Cache, default_folder
+    from cosma.experiments.sweep import key_of, run
+    from cosma.workers import pool
 
     cache = None if no_cache else Cache(default_folder(), warn)
     there = list(file.rows) if file else []
     rows: dict[tuple[Any, ...], Row] = {}
     count = 0
     progress = bar("{task.completed} rows, {task.description}")
-    with progress, crew.dask(dask) if dask is not None else crew.processes(jobs) as workers:
+    with progress, pool.dask(dask) if dask is not None else pool.processes(jobs) as workers:
         task = progress.add_task("starting", total=None)
         for row, new in run(cases, workers, cache, there):
             rows[key_of(row)] = row

@@ -13,7 +13,7 @@ from cosma.errors import InputError
 from cosma.execute.runtime import Session, Value, dtype_of
 from cosma.execute.submodel import Nodes
 from cosma.frontend.operators import label
-from cosma.frontend.program import Program
+from cosma.frontend.runnable import Program
 from cosma.frontend.structure import SMALL_ELEMENTS, has_data, subgraphs, tensors
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)

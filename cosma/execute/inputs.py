@@ -12,7 +12,7 @@ from cosma.errors import InputError
 from cosma.execute.runtime import Value, check_rank, dtype_of
 from cosma.execute.submodel import Nodes, Type
 from cosma.files import open_input
-from cosma.frontend.program import Program
+from cosma.frontend.runnable import Program
 from cosma.kinds import complain
 
 _RELAYS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"])

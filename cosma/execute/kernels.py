@@ -8,7 +8,7 @@ from cosma.errors import InputError
 from cosma.execute.constants import Constants, evaluate, is_small
 from cosma.execute.runtime import RunError, Session, Value, check_rank
 from cosma.execute.submodel import Nodes, Part, Type, anonymous
-from cosma.frontend.program import Program
+from cosma.frontend.runnable import Program
 from cosma.graph import Graph, Tensor
 
 

@@ -13,7 +13,7 @@ from cosma.execute.kernels import Kernels
 from cosma.execute.machine import digest
 from cosma.execute.runtime import Bytes, Session, Value, allocate, dtype_of
 from cosma.execute.submodel import ir_version
-from cosma.frontend.program import Program
+from cosma.frontend.runnable import Program
 
 _CHUNK_BYTES = 2**28  # intermediate results of a whole run that are looked at together
 

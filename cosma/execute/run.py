@@ -24,8 +24,8 @@ from cosma.execute.reference import (
 )
 from cosma.execute.runtime import Bytes, RunError, Value, require_onnxruntime
 from cosma.execute.submodel import Nodes
-from cosma.frontend.onnx_ import load
-from cosma.frontend.program import Program, read_program
+from cosma.frontend.load import load
+from cosma.frontend.runnable import Program, read_program
 from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.verify import require_valid

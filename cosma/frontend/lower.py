@@ -18,7 +18,7 @@ from cosma.frontend.macs import count_macs
 from cosma.frontend.operators import STANDARD, is_steering, label
 from cosma.frontend.roles import role
 from cosma.graph import MAX_BYTES, Graph, Kind, Operator, Tensor
-from cosma.qdq import DEQUANTIZE, QUANTIZE
+from cosma.target.quantisation import DEQUANTIZE, QUANTIZE
 
 _VIEWS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"])
 _MOVES = _VIEWS | {"Transpose"}

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from cosma.frontend.imported import Names
 from cosma.frontend.operators import label
-from cosma.qdq import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
+from cosma.target.quantisation import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
 
 # Operators whose results are nowhere below zero.
 _NON_NEGATIVE = frozenset(["Relu", "Sigmoid", "HardSigmoid", "Softmax"])

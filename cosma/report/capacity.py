@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cosma.rows import Row
-from cosma.staircase import Step, knee, steps, worth_of_next_kib
+from cosma.experiments.rows import Row
+from cosma.experiments.staircase import Step, knee, steps, worth_of_next_kib
 from cosma.units import format_bytes, format_si
 
 SERIES = ("model", "dims", "dtype", "fusion", "weights", "solver", "problem", "alignment_bytes")  # one curve each

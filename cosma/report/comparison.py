@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cosma.experiments.rows import Row
 from cosma.report.capacity import SERIES, curve_of, labels, planned
 from cosma.report.figure import label, save
-from cosma.rows import Row
 from cosma.units import format_bytes
 
 _CASES = 80  # that one figure shows

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from cosma.hardware import load_hardware, spec_names
+from cosma.experiments.rows import Row
+from cosma.experiments.staircase import Step, knee, worth_of_next_kib
 from cosma.report.capacity import corners, labels, proved, series, stem
 from cosma.report.figure import label, save
-from cosma.rows import Row
-from cosma.staircase import Step, knee, worth_of_next_kib
+from cosma.target.hardware import load_hardware, spec_names
 
 _WIDTH = 4.4  # inches of a panel
 _CLOSE = 0.05  # of the width of a panel: chips that are no further apart share a label

@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
+from cosma.analysis.levers import about_order, would_help
+from cosma.analysis.why import Eviction, explain, sentence, timeline_of
 from cosma.plan import Plan
 from cosma.problem import Problem
-from cosma.report.levers import about_order, would_help
 from cosma.report.text import SHOWN, print_rows
-from cosma.report.why import Eviction, explain, sentence, timeline_of
 from cosma.units import format_bytes
 
 

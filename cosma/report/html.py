@@ -11,11 +11,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from cosma.analysis.levers import Lever, about_order, would_help
+from cosma.analysis.why import Eviction, explain, resident_bytes, sentence, timeline_of
 from cosma.plan import Plan, Residency
 from cosma.problem import Problem
 from cosma.report.explanation import proof_line, summary_rows
-from cosma.report.levers import Lever, about_order, would_help
-from cosma.report.why import Eviction, explain, resident_bytes, sentence, timeline_of
 
 _FOLDER = Path(__file__).resolve().parent
 _FRAME = Template("""\

@@ -6,10 +6,10 @@ from html import escape
 from rich.console import Console
 
 from cosma.compile import Prepared
-from cosma.hardware import Hardware, load_hardware, spec_names
 from cosma.problem import Shortage
 from cosma.report.html import framed
 from cosma.report.text import SHOWN, both, describe_model, print_rows
+from cosma.target.hardware import Hardware, load_hardware, spec_names
 from cosma.units import align_up
 
 

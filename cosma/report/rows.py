@@ -7,15 +7,16 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cosma import compare, names, whatif
+from cosma import names
+from cosma.analysis.estimate import assumptions
 from cosma.errors import InputError
-from cosma.estimate import assumptions
-from cosma.hardware import load_hardware
+from cosma.experiments import compare, sweep
+from cosma.experiments.rows import Row, read_rows, to_csv
+from cosma.experiments.staircase import knee, worth_of_next_kib
 from cosma.kinds import complain
 from cosma.report import capacity, comparison, curves, pareto
 from cosma.report.html import framed, packaged
-from cosma.rows import Row, read_rows, to_csv
-from cosma.staircase import knee, worth_of_next_kib
+from cosma.target.hardware import load_hardware
 
 _DRAWN = (".png", ".svg", ".pdf")
 SUFFIXES = (".html", ".md", ".csv", *_DRAWN)
@@ -53,7 +54,7 @@ FIGURES = {
 }
 # What a page and Markdown show of each row; CSV has all columns.
 _SHOWN = {
-    whatif.COLUMNS: (
+    sweep.COLUMNS: (
         "model", "dims", "dtype", "fusion", "weights", "hardware", "instead", "spec", "alignment_bytes",
         "capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes",
         "gap", "peak_use_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
@@ -86,7 +87,7 @@ def _latest(rows: list[Row], columns: tuple[str, ...]) -> list[Row]:
     """What went wrong and was tried again counts once, as it ended."""
     if columns == compare.COLUMNS:
         return list({(compare.key_of(row), row["budget"]): row for row in rows}.values())
-    return list({whatif.key_of(row): row for row in rows}.values())
+    return list({sweep.key_of(row): row for row in rows}.values())
 
 
 def render(rows: Sequence[Row], columns: tuple[str, ...], suffix: str, figure: str | None) -> bytes:
@@ -164,7 +165,7 @@ def _text(value: Any) -> str:
 def page(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
     """One self-contained HTML file: figures, staircases, what the estimates assume, all rows."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    swept = columns == whatif.COLUMNS
+    swept = columns == sweep.COLUMNS
     return framed(
         "rows.html",
         f"{'What if' if swept else 'Solvers compared'}: {len(rows):,} runs of {len(models)} models",
@@ -226,10 +227,10 @@ def _assumptions(rows: Sequence[Row]) -> str:
 def _assumed(name: str, instead: str, spec: str) -> tuple[str, ...]:
     """The assumptions, if the spec that comes with cosma has the figures of the rows."""
     try:
-        hardware = load_hardware(name, instead=whatif.read_instead(instead))
+        hardware = load_hardware(name, instead=sweep.read_instead(instead))
     except InputError:
         hardware = None
-    if hardware is None or whatif.figures_digest(hardware) != spec:
+    if hardware is None or sweep.figures_digest(hardware) != spec:
         return (f"unknown: the figures, {spec}, were those of another spec file than cosma's {name}",)
     return assumptions(hardware)
 

@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from cosma.hardware import Hardware
-from cosma.spec import Figure, keys
+from cosma.target.hardware import Hardware
+from cosma.target.spec import Figure, keys
 
 _MARKS = {"yes": "", "secondary": " ~", "no": " ?"}
 _SURENESS = list(_MARKS)

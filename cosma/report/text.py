@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from cosma.analysis.estimate import Estimates, count_left_out, estimate, known_macs
 from cosma.compile import Prepared
-from cosma.estimate import Estimates, count_left_out, estimate, known_macs
 from cosma.graph import Graph
-from cosma.hardware import Hardware
+from cosma.milp.programme import Size
 from cosma.problem import Problem
-from cosma.qdq import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
-from cosma.solvers.base import Result, Size
+from cosma.solvers.options import Result
 from cosma.solvers.registry import Entry
+from cosma.target.hardware import Hardware
+from cosma.target.quantisation import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
 from cosma.units import format_bytes, format_si
 
 if TYPE_CHECKING:  # who prints no run need not load what runs

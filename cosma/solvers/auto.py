@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from cosma.deadline import Deadline
 from cosma.problem import Problem
-from cosma.solvers import divide, portfolio
-from cosma.solvers.base import Options
+from cosma.solvers.decompose import divide
+from cosma.solvers.options import Options
 from cosma.solvers.outcome import Outcome
+from cosma.solvers.search import portfolio
 
 _SEARCH = 0.6  # of the time, at most
 

@@ -6,14 +6,15 @@ scratchpad there is no plan, and so no traffic to report.
 
 from collections.abc import Callable
 
-from cosma.allocate import Block, best_fit
 from cosma.deadline import Deadline
 from cosma.problem import Problem
-from cosma.solvers.base import Options
-from cosma.solvers.eviction import TooManySumsError, belady, least_bytes
-from cosma.solvers.orders import order_of_smallest_peak
-from cosma.solvers.outcome import Outcome, Placed
-from cosma.solvers.timeline import Timeline
+from cosma.schedule.eviction import TooManySumsError, belady, least_bytes
+from cosma.schedule.placed import Placed
+from cosma.schedule.placement import Block, best_fit
+from cosma.schedule.timeline import Timeline
+from cosma.solvers.options import Options
+from cosma.solvers.outcome import Outcome
+from cosma.solvers.programmes.compact import order_of_smallest_peak
 
 
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from cosma.deadline import Deadline
 from cosma.errors import InputError
+from cosma.milp.backends import BACKENDS
 from cosma.problem import Problem
-from cosma.solvers import auto, baselines, divide, joint, orders, timeindexed
-from cosma.solvers.backends import BACKENDS
-from cosma.solvers.base import Options
+from cosma.solvers import auto, baselines
+from cosma.solvers.decompose import divide
+from cosma.solvers.options import Options
 from cosma.solvers.outcome import Outcome
+from cosma.solvers.programmes import compact, joint, paper
 
 Solve = Callable[[Problem, Options, Deadline], Outcome]
 
@@ -28,11 +30,11 @@ SOLVERS: dict[str, Entry] = {
     "auto": Entry(auto.solve, "search over all schedules, exact where the limits allow"),
     "divide": Entry(divide.solve, "divide and conquer over windows of the schedule", divide.PART_SOLVERS),
     "joint": Entry(joint.solve, "integer programme over order and replacement, addresses on demand", BACKENDS, True),
-    "paper": Entry(timeindexed.solve, "the paper's time-indexed integer programme, Eq. 1-12", BACKENDS, True),
+    "paper": Entry(paper.solve, "the paper's time-indexed integer programme, Eq. 1-12", BACKENDS, True),
     "paper-peak": Entry(
-        timeindexed.solve_peak, "the paper's order of smallest peak, Eq. 13-15, then compact", BACKENDS, True
+        paper.solve_peak, "the paper's order of smallest peak, Eq. 13-15, then compact", BACKENDS, True
     ),
-    "compact": Entry(orders.solve, "integer programme of replacement on three orders", BACKENDS),
+    "compact": Entry(compact.solve, "integer programme of replacement on three orders", BACKENDS),
     "tflite-exported-belady": Entry(baselines.solve, "TensorFlow Lite's arena, exported order, Belady"),
     "tflite-exported-greedy": Entry(baselines.solve, "TensorFlow Lite's arena, exported order, greedy ILP"),
     "tflite-peak-belady": Entry(baselines.solve, "TensorFlow Lite's arena, order of smallest peak, Belady"),

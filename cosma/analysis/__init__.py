@@ -1,0 +1,1 @@
+"""Why a plan is as it is, what would help, what changed: plain data."""

@@ -1,0 +1,215 @@
+"""What would lessen the traffic of a plan: more room, operators in place, smaller elements, another order.
+
+Each figure is the exact optimum of replacement for one order under changed circumstances, in bytes alone:
+addresses may add to it. The compact programme takes milliseconds, so that dozens of questions are cheap.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal
+
+from cosma.analysis.why import Eviction, timeline_of
+from cosma.deadline import Deadline
+from cosma.frontend.imported import DTYPE_BITS, DType
+from cosma.milp import backends
+from cosma.milp.backends import DEFAULT_BACKEND
+from cosma.milp.programme import ModelTooLargeError
+from cosma.plan import Plan
+from cosma.problem import Mode, Problem
+from cosma.schedule import gap_programme
+from cosma.schedule.timeline import Timeline
+from cosma.target.fusion import POINTWISE
+from cosma.units import format_bytes
+
+STEPS_OF_CAPACITY = 3  # how many of the next capacities at which the optimum falls are looked for
+_EVICTIONS = 3  # how many of the dearest evictions operators in place are tried for
+_TIME_LIMIT_S = 60.0  # for all programmes together, so that a hard one cannot hold up a report
+# An element of the output depends on the same element of each operand only.
+_ELEMENTWISE = (POINTWISE - {"LRN"}) | {
+    "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Neg", "Sqrt", "Pow", "PRelu",
+}  # fmt: skip
+
+Topic = Literal["addresses", "capacity", "in-place", "dtype", "order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """A change, and the non-compulsory bytes that are then left; saved_bytes against the plan, never negative."""
+
+    kind: Topic
+    change: str
+    non_compulsory_bytes: int
+    saved_bytes: int
+    assumes: str
+
+
+def would_help(plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> tuple[Lever, ...]:
+    """Changes that save bytes, in the order of the module's title; () where nothing but compulsory bytes moves.
+
+    `evictions` are those of `explain`. What cannot be solved within the time limit is left out.
+    """
+    if not plan.claims.non_compulsory_bytes:
+        return ()
+    return tuple(_Levers(plan, problem, evictions).run())
+
+
+def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
+    """The least non-compulsory bytes of a schedule, addresses ignored; None: does not fit, or out of time."""
+    if min(timeline.room) < 0:
+        return None
+    try:
+        ilp = gap_programme.build(timeline, (), frozenset(), deadline)
+    except ModelTooLargeError:
+        return None
+    if not ilp.gaps:
+        return timeline.cost(())
+    solved = backends.solve(ilp.model, DEFAULT_BACKEND, deadline)
+    if solved.status != "optimal" or solved.values is None:
+        return None
+    return timeline.cost(g for g, keep in zip(ilp.gaps, solved.values, strict=False) if not keep)
+
+
+class _Levers:
+    def __init__(self, plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> None:
+        self.plan, self.problem, self.evictions = plan, problem, evictions
+        self.timeline = timeline_of(plan, problem)
+        self.deadline = Deadline.after(_TIME_LIMIT_S)
+        self.now = self.best = plan.claims.non_compulsory_bytes  # best: of this order, so that others have to beat it
+
+    def run(self) -> Iterator[Lever]:
+        here = self._least(self.problem)
+        self.best = self.now if here is None else here
+        if here is not None and here < self.now:
+            yield self._lever("addresses", "the same order, tensors replaced better", here, "addresses allow it")
+        if here is not None:
+            yield from self._capacities(here)
+        yield from self._in_place()
+        yield from self._dtypes()
+        yield from self._orders()
+
+    def _lever(self, kind: Topic, change: str, then: int, assumes: str) -> Lever:
+        return Lever(kind, change, then, self.now - then, assumes)
+
+    def _least(self, problem: Problem, order: Sequence[int] | None = None) -> int | None:
+        modes = self.timeline.modes if order is None else problem.smallest_modes
+        return least_bytes(Timeline(problem, tuple(order or self.timeline.order), modes), self.deadline)
+
+    def _capacities(self, here: int) -> Iterator[Lever]:
+        """The least capacities at which the optimum falls, by bisection: more room never costs more."""
+        peak = max(self.problem.footprint(self.timeline.order, self.timeline.modes))
+        low, then = self.problem.capacity_bytes, here
+        for _ in range(STEPS_OF_CAPACITY):
+            high, found = peak, None
+            first = low
+            while first < high:
+                middle = (first + high) // 2
+                value = self._least(self.problem.with_capacity(middle))
+                if value is None:
+                    return
+                if value < then:
+                    high, found = middle, value
+                else:
+                    first = middle + 1
+            if found is None:
+                break
+            low, then = high, found
+            if low < peak:
+                yield self._at_capacity(low, then, "the same order")
+        nothing = self.timeline.cost(())
+        if nothing < here:
+            yield self._at_capacity(peak, nothing, "the same order, whose peak this is: nothing leaves early")
+
+    def _at_capacity(self, capacity: int, then: int, assumes: str) -> Lever:
+        more = capacity - self.problem.capacity_bytes
+        return self._lever(
+            "capacity", f"+{more:,} B (+{format_bytes(more)}) of scratchpad: {capacity:,} B", then, assumes
+        )
+
+    def _in_place(self) -> Iterator[Lever]:
+        """Operators that could write over an operand which dies there: for the dearest evictions, then all."""
+        tried: list[dict[int, Mode]] = []
+        for e in sorted(self.evictions, key=lambda e: (-e.cost_bytes, e.leaves, e.tensor)):
+            changed = self._modes_in_place(e.binding.steps) if e.binding else {}
+            if not changed or changed in tried or len(tried) == _EVICTIONS:
+                continue
+            tried.append(changed)
+            names = [self._called(v) for v in changed]
+            shown = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+            least = min(self._saving(v, mode) for v, mode in changed.items())
+            yield from self._with_modes(changed, f"in place: {shown}; {least:,} B less taken at each such step")
+        every = self._modes_in_place(range(len(self.timeline.order)))
+        if every not in tried:
+            yield from self._with_modes(every, f"in place: all {len(every)} elementwise operators whose operand dies")
+
+    def _modes_in_place(self, steps: Iterable[int]) -> dict[int, Mode]:
+        """Operators at these steps that could write over an operand, each with the mode in which it does.
+
+        A model output cannot be written over: its bytes are still to be stored.
+        """
+        changed = {}
+        graph, sizes = self.problem.graph, self.problem.sizes
+        for t in steps:
+            v = self.timeline.order[t]
+            operator = graph.operators[v]
+            if operator.op_type not in _ELEMENTWISE or len(operator.outputs) != 1:
+                continue
+            output = sizes[operator.outputs[0]]
+            dying = (a for a in operator.inputs if graph.tensors[a].kind != "output" and self.timeline.uses[a][-1] == t)
+            if output and any(sizes[a] >= output for a in dying):
+                mode = self.problem.modes[v][self.timeline.modes[v]]
+                changed[v] = replace(mode, workspace_bytes=mode.workspace_bytes - output)
+        return changed
+
+    def _called(self, v: int) -> str:
+        operator = self.problem.graph.operators[v]
+        return f"{operator.op_type} {operator.name!r}"
+
+    def _saving(self, v: int, mode: Mode) -> int:
+        return self.problem.modes[v][self.timeline.modes[v]].workspace_bytes - mode.workspace_bytes
+
+    def _with_modes(self, changed: dict[int, Mode], text: str) -> Iterator[Lever]:
+        modes = list(self.problem.modes)
+        for v, mode in changed.items():
+            number = self.timeline.modes[v]
+            modes[v] = (*modes[v][:number], mode, *modes[v][number + 1 :])
+        then = self._least(replace(self.problem, modes=tuple(modes)))
+        if then is not None and then < self.best:
+            yield self._lever("in-place", text, then, "the same order; the hardware can do it in place")
+
+    def _dtypes(self) -> Iterator[Lever]:
+        """All tensors with smaller elements, where the element types are known; the flag --dtype does the same."""
+        tensors = self.problem.graph.tensors
+        if not all(t.dtype for t in tensors):
+            return
+        names: tuple[DType, ...] = ("float16", "int8")
+        before = sum(self.problem.sizes)
+        for name in names:
+            smaller = tuple(replace(t, size_bytes=prod(t.shape) * DTYPE_BITS[name] // 8) for t in tensors)
+            problem = replace(self.problem, graph=replace(self.problem.graph, tensors=smaller))
+            if sum(problem.sizes) >= before:
+                continue
+            before = sum(problem.sizes)
+            then = self._least(problem)
+            if then is not None and then < self.best:
+                yield self._lever("dtype", f"--dtype {name} for all tensors", then, "the same order; accurate enough")
+
+    def _orders(self) -> Iterator[Lever]:
+        exported = tuple(range(len(self.timeline.order)))
+        if self.plan.claims.status == "optimal" or self.timeline.order == exported:
+            return
+        then = self._least(self.problem, exported)
+        if then is not None and then < self.best:
+            yield self._lever("order", "the exported order", then, "addresses allow it")
+
+
+def about_order(plan: Plan) -> str:
+    """Whether another order could help, in words: what the plan's bound says of it."""
+    claims = plan.claims
+    if claims.status == "optimal":
+        return (
+            "No other order and no other replacement helps: the plan meets its bound, "
+            "which holds for every schedule, addresses included."
+        )
+    gap = claims.non_compulsory_bytes - claims.bound_bytes
+    return f"Another order or replacement could save at most {gap:,} B: the rest is below the bound for every schedule."

@@ -1,0 +1,240 @@
+"""Why each eviction of a plan happens: which step binds, who is there, what would have to go instead.
+
+All of it is about the plan's own schedule, and counts bytes: an alternative may still fail for want of
+a hole of the right size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import pairwise
+
+from cosma.graph import Kind
+from cosma.plan import Plan, Residency
+from cosma.problem import Problem
+from cosma.schedule.timeline import Timeline
+
+MAX_ALTERNATIVES = 3
+_MAX_SETS = 400  # sets of tensors that the search for alternatives looks at, for one eviction
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A tensor that is resident at a binding step; next_use: the step it waits for, None for operands."""
+
+    tensor: str
+    size_bytes: int
+    next_use: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Tensors to evict instead; extra_bytes: how much more non-compulsory traffic that makes."""
+
+    evict: tuple[str, ...]
+    extra_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The step that is shortest of room for the evicted tensor. `steps`: all steps that lack room for it.
+
+    resident_bytes counts the occupants and the operator's workspace; the tensor would exceed the
+    capacity by missing_bytes. `alone`: at one of the steps operator and tensor exceed it by themselves.
+    """
+
+    step: int
+    operator: str
+    resident_bytes: int
+    missing_bytes: int
+    steps: tuple[int, ...]
+    alone: bool
+    workspace_bytes: int
+    occupants: tuple[Occupant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """`tensor` is out during steps [leaves, returns) and costs load_bytes + store_bytes.
+
+    The store is counted at the first eviction of a tensor. binding: None if no step lacks bytes for it;
+    `hole` is then an address at which it could have stayed, if there is one. alternatives: the cheapest
+    sets of other tensors, all other evictions as they are.
+    """
+
+    tensor: str
+    kind: Kind
+    size_bytes: int
+    leaves: int
+    returns: int
+    load_bytes: int
+    store_bytes: int
+    binding: Binding | None
+    hole: int | None
+    alternatives: tuple[Alternative, ...]
+
+    @property
+    def cost_bytes(self) -> int:
+        """What the eviction moves, in bytes."""
+        return self.load_bytes + self.store_bytes
+
+
+def timeline_of(plan: Plan, problem: Problem) -> Timeline:
+    """The plan's schedule. The plan must be valid for the problem."""
+    index = {v.name: i for i, v in enumerate(problem.graph.operators)}
+    order = tuple(index[step.operator] for step in plan.order)
+    modes = dict(zip(order, (step.mode for step in plan.order), strict=True))
+    return Timeline(problem, order, tuple(modes[v] for v in range(len(order))))
+
+
+def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
+    """Bytes that are taken at each step: residencies and the operator's workspace."""
+    change = [0] * (len(plan.order) + 1)
+    for r in plan.residencies:
+        change[r.start] += r.size_bytes
+        change[r.end] -= r.size_bytes
+    taken, total = [], 0
+    for t, v in enumerate(timeline.order):
+        total += change[t]
+        taken.append(total + timeline.problem.modes[v][timeline.modes[v]].workspace_bytes)
+    return taken
+
+
+def explain(plan: Plan, problem: Problem) -> tuple[Eviction, ...]:
+    """Every eviction of a valid plan with its reasons, by the step at which the tensor leaves."""
+    return _Explainer(plan, timeline_of(plan, problem)).run()
+
+
+def sentence(eviction: Eviction, capacity_bytes: int) -> str:
+    """The reason in words."""
+    e, b = eviction, eviction.binding
+    if b is None and e.hole is not None:
+        return f"No step lacks room for it: it could have stayed, at address {e.hole:,}."
+    if b is None:
+        return "No step lacks bytes for it, but no address is free all the time: the bytes that are free lie apart."
+    text = (
+        f"At step {b.step} ({b.operator}) {b.resident_bytes:,} B of {capacity_bytes:,} B are taken; "
+        f"with its {e.size_bytes:,} B there, {b.missing_bytes:,} B are missing"
+    )
+    if len(b.steps) > 1:
+        text += f", the most of {len(b.steps)} steps that lack room"
+    return text + (". No choice of others keeps it: an operator and it alone take too much." if b.alone else ".")
+
+
+class _Explainer:
+    def __init__(self, plan: Plan, timeline: Timeline) -> None:
+        self.plan, self.timeline, self.problem = plan, timeline, timeline.problem
+        self.index = {t.name: a for a, t in enumerate(self.problem.graph.tensors)}
+        self.taken = resident_bytes(plan, timeline)
+        self.stays: dict[int, list[Residency]] = {}
+        for r in sorted(plan.residencies, key=lambda r: r.start):
+            self.stays.setdefault(self.index[r.tensor], []).append(r)
+        self.across = self._kept_across()
+
+    def _kept_across(self) -> list[list[int]]:
+        """For each step the gaps whose tensor stays although the operator there does not use it."""
+        across: list[list[int]] = [[] for _ in self.timeline.order]
+        for g, gap in enumerate(self.timeline.gaps):
+            stays = self.stays[gap.tensor]
+            if self.problem.sizes[gap.tensor] and any(r.start <= gap.first and gap.second < r.end for r in stays):
+                for t in range(gap.first + 1, gap.second):
+                    across[t].append(g)
+        return across
+
+    def run(self) -> tuple[Eviction, ...]:
+        found = []
+        for a, stays in self.stays.items():
+            for number, (before, after) in enumerate(pairwise(stays)):
+                found.append(self._eviction(a, before, after, number))
+        return tuple(sorted(found, key=lambda e: (e.leaves, e.tensor)))
+
+    def _eviction(self, a: int, before: Residency, after: Residency, number: int) -> Eviction:
+        problem, size = self.problem, self.problem.sizes[a]
+        tensor = problem.graph.tensors[a]
+        stores = problem.needs_store(a)
+        excess = {t: self.taken[t] + size - problem.capacity_bytes for t in range(before.end, after.start)}
+        short = {t: missing for t, missing in excess.items() if missing > 0}
+        saved = size * (2 if stores and len(self.stays[a]) == 2 else 1)  # what keeping it here would save
+        return Eviction(
+            tensor.name,
+            tensor.kind,
+            size,
+            before.end,
+            after.start,
+            load_bytes=size,
+            store_bytes=size if stores and number == 0 else 0,
+            binding=self._binding(a, short) if short else None,
+            hole=None if short else self._hole(before, after),
+            alternatives=self._alternatives(a, short, saved) if short else (),
+        )
+
+    def _binding(self, a: int, short: dict[int, int]) -> Binding:
+        step = max(short, key=lambda t: (short[t], -t))
+        v, timeline, problem = self.timeline.order[step], self.timeline, self.problem
+        mode = problem.modes[v][timeline.modes[v]]
+        occupants = []
+        for b, stays in self.stays.items():
+            if any(r.start <= step < r.end for r in stays):
+                waits = None if b in mode.resident else next((t for t in timeline.uses[b] if t > step), None)
+                occupants.append(Occupant(problem.graph.tensors[b].name, problem.sizes[b], waits))
+        occupants.sort(key=lambda o: (o.next_use is not None, -o.size_bytes, o.tensor))
+        return Binding(
+            step,
+            problem.graph.operators[v].name,
+            self.taken[step],
+            short[step],
+            tuple(short),
+            any(timeline.room[t] < problem.sizes[a] for t in short),
+            mode.workspace_bytes,
+            tuple(occupants),
+        )
+
+    def _hole(self, before: Residency, after: Residency) -> int | None:
+        """The lowest aligned address that is free from the start of one residency to the end of the next."""
+        alignment, size = self.problem.alignment_bytes, before.size_bytes
+        others = [
+            r
+            for r in self.plan.residencies
+            if r.start < after.end and r.end > before.start and r.tensor != before.tensor and r.size_bytes
+        ]
+        offset = 0
+        for r in sorted(others, key=lambda r: r.offset_bytes):
+            if offset + size <= r.offset_bytes:
+                break
+            offset = max(offset, -(-(r.offset_bytes + r.size_bytes) // alignment) * alignment)
+        return offset if offset + size <= self.problem.capacity_bytes else None
+
+    def _alternatives(self, a: int, short: dict[int, int], saved: int) -> tuple[Alternative, ...]:
+        """The cheapest sets of kept gaps that make room for tensor `a` at the steps that are short.
+
+        Uniform-cost search: a set that does not do yet is extended by whatever is kept across the first
+        step still short, and one of those is in every set that does. So sets come out cheapest first.
+        """
+        gaps, sizes = self.timeline.gaps, self.problem.sizes
+        stored = {b for b, stays in self.stays.items() if len(stays) > 1}
+        queue: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
+        seen: set[tuple[int, ...]] = set()
+        found: list[tuple[int, ...]] = []
+        rows: list[Alternative] = []
+        while queue and len(rows) < MAX_ALTERNATIVES and len(seen) < _MAX_SETS:
+            cost, _, chosen = heappop(queue)
+            if chosen in seen or any(set(other) <= set(chosen) for other in found):
+                continue
+            seen.add(chosen)
+            step = next((t for t, missing in short.items() if missing > self._freed(chosen, t)), None)
+            if step is None:
+                found.append(chosen)
+                names = tuple(self.problem.graph.tensors[gaps[g].tensor].name for g in chosen)
+                rows.append(Alternative(names, cost - saved))
+                continue
+            for g in self.across[step]:
+                b = gaps[g].tensor
+                if g not in chosen and b != a:
+                    pays = self.problem.needs_store(b) and b not in stored and all(gaps[c].tensor != b for c in chosen)
+                    price = sizes[b] * (2 if pays else 1)
+                    heappush(queue, (cost + price, len(chosen) + 1, tuple(sorted((*chosen, g)))))
+        return tuple(rows)
+
+    def _freed(self, chosen: Sequence[int], step: int) -> int:
+        gaps = [self.timeline.gaps[g] for g in chosen]
+        return sum(self.problem.sizes[gap.tensor] for gap in gaps if gap.first < step < gap.second)

@@ -1,0 +1,1 @@
+"""Integer programmes as data, and who solves them."""

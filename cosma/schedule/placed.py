@@ -1,0 +1,58 @@
+"""A schedule with residencies and addresses, and the plan that it stands for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cosma.plan import SCHEMA_VERSION, Claims, Plan, Source, Step, derive_moves
+from cosma.schedule.timeline import Timeline
+from cosma.verify import check
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A residency decision with addresses. bound_bytes holds for every plan of the same schedule; rests_on says why."""
+
+    timeline: Timeline
+    evicted: frozenset[int]
+    offsets: tuple[int, ...]
+    cost_bytes: int
+    bound_bytes: int
+    rests_on: str = ""
+
+
+def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, solver: str, generator: str) -> Plan:
+    """The plan that a placed decision stands for, with its claims; not yet verified."""
+    timeline = placed.timeline
+    problem = timeline.problem
+    residencies = timeline.residencies(placed.evicted, placed.offsets)
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        generator=generator,
+        source=source,
+        hardware=hardware,
+        capacity_bytes=problem.capacity_bytes,
+        alignment_bytes=problem.alignment_bytes,
+        solver=solver,
+        claims=Claims(
+            status="optimal" if placed.cost_bytes == bound_bytes else "feasible",
+            compulsory_bytes=problem.compulsory_bytes,
+            non_compulsory_bytes=placed.cost_bytes,
+            bound_bytes=bound_bytes,
+            peak_use_bytes=max((r.offset_bytes + r.size_bytes for r in residencies), default=0),
+        ),
+        order=tuple(Step(problem.graph.operators[v].name, timeline.modes[v]) for v in timeline.order),
+        residencies=residencies,
+        moves=derive_moves(problem, residencies),
+    )
+
+
+def violations(placed: Placed) -> tuple[str, ...]:
+    """What the verifier finds wrong with a decision that came from outside."""
+    problem = placed.timeline.problem
+    source = Source("", problem.fingerprint(), None, "none", True, {})
+    return check(to_plan(placed, 0, source, "", "", ""), problem).violations
+
+
+def cheapest(candidates: Iterable[Placed]) -> Placed:
+    """The first of the candidates with the least traffic."""
+    return min(candidates, key=lambda placed: placed.cost_bytes)

@@ -1,0 +1,1 @@
+"""Solvers that state one integer programme."""

@@ -1,0 +1,41 @@
+"""Bounds from sub-DAGs: what a few operators cost in any schedule of the whole (docs/problem.md#sub-graphs).
+
+Any schedule restricted to some operators is a schedule of them under the same capacity. What a tensor
+costs is counted in the part that writes it, and only loads for readers there; so the optima of disjoint
+parts (`space.part`, nothing resident) add up to a lower bound.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from cosma.deadline import Deadline
+from cosma.problem import Problem
+from cosma.solvers.search.bounds import Potentials
+from cosma.solvers.search.space import Space, part
+from cosma.solvers.search.strategies import best_first
+
+_STATES = 4_000  # of the search in one window
+_NO_CUTOFF = 2**63
+
+
+def windows(order: Sequence[int], length: int, stride: int) -> list[Sequence[int]]:
+    """Pieces of `length` operators of an order, one beginning every `stride` operators; the last may be shorter."""
+    return [order[k : k + length] for k in range(0, len(order), stride)]
+
+
+def window_bounds(
+    problem: Problem, pieces: Sequence[Sequence[int]], deadline: Deadline
+) -> Iterator[tuple[Space, int, int]]:
+    """(space, least bytes of its tensors in any schedule, states searched for that) of each piece; each kind once.
+
+    Stops at the deadline.
+    """
+    solved: dict[tuple[object, ...], int] = {}
+    for piece in pieces:
+        if deadline.passed:
+            return
+        space = part(problem, piece, ())
+        states = 0
+        if space.key not in solved:
+            found = best_first(space, Potentials(space).to_come, _NO_CUTOFF, _STATES, deadline)
+            solved[space.key], states = found.bound, found.states
+        yield space, solved[space.key], states

@@ -1,5 +1,0 @@
-"""The integer programme of the COSMA paper (arXiv 2311.18246), as published and strengthened."""
-
-from cosma.solvers.timeindexed.solver import solve, solve_peak
-
-__all__ = ["solve", "solve_peak"]

@@ -1,0 +1,1 @@
+"""Machine and graph to what can run: specs, fusion."""

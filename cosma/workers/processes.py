@@ -1,0 +1,233 @@
+"""Processes that can be stopped: of solvers that ignore their time limit, of sweeps, of divide and conquer."""
+
+import atexit
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import TimeoutError as NotInTimeError
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from typing import Any, TypeVar
+
+import psutil
+
+from cosma.deadline import Deadline
+from cosma.workers.parcel import Parcel
+
+T = TypeVar("T")
+LOOKING_S = 20.0  # for a solver to be found, which may ask a licence server
+_LOOK_S = 1.0  # between two looks at whether the parent lives
+_START_S = 30.0  # for a process to start on a busy machine
+_LOOK_AT_MEMORY_S = 0.05  # between two looks at how much a process takes
+_GRACE_S = 1.0  # after the time limit, for the solver to say what it has
+
+
+class StoppedError(Exception):
+    """The process has no answer; the message says why."""
+
+
+class OutOfMemoryError(StoppedError):
+    """The process took more memory than it was allowed."""
+
+
+class Workers(ProcessPoolExecutor):
+    """Processes that leave interrupts to this one, end when it has ended, are silent, and can be stopped at once."""
+
+    def __init__(self, count: int) -> None:
+        _start_tracker()  # before the executor does, whose queues need it
+        context = multiprocessing.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory(prefix="cosma-", ignore_cleanup_errors=True)
+        super().__init__(count, mp_context=context, initializer=prepare_worker, initargs=(self._folder.name,))
+
+    def submit(self, call: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
+        """As any executor does. Processes are started here."""
+        with interrupts_held():
+            return super().submit(_work, Parcel((call, arguments, named), self._folder.name))
+
+    @property
+    def processes(self) -> list[Any]:
+        """The processes that have been started."""
+        return list((self._processes or {}).values())
+
+    def stop(self) -> None:
+        """End all processes, whatever they are doing."""
+        for process in self.processes:
+            kill(process.pid)
+        self.shutdown(cancel_futures=True)  # its thread is soon done then; left alone it may trip over Python's end
+        self._folder.cleanup()
+
+
+def _work(parcel: Any) -> Any:
+    """Call, in a worker, what a parcel held; the result goes back as one."""
+    call, arguments, named = parcel
+    return Parcel(call(*arguments, **named), _Worker.folder)
+
+
+class _Worker:
+    """What a worker knows of itself: where its parcels go, and standard error as it was before it fell silent."""
+
+    folder = ""
+    stderr: int | None = None
+
+
+@contextmanager
+def heard(wanted: bool) -> Iterator[None]:
+    """Let libraries print (logs, licences) on standard error, if that is wanted; in a worker they are silent else."""
+    if not wanted or _Worker.stderr is None:
+        yield
+        return
+    silent = os.dup(1)
+    os.dup2(_Worker.stderr, 1)
+    os.dup2(_Worker.stderr, 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        os.close(silent)
+
+
+_WORKERS: dict[str, Workers] = {}
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Start processes here: one that is half started would complain on the terminal when Ctrl-C comes.
+
+    What is started never sees it, since it inherits the mask; this process sees it at the end. The mask alone would
+    not do for that: any other thread may receive the signal, and Python raises it in the main thread all the same.
+    """
+    _start_tracker()  # clears the mask when it starts
+    came: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        if came and callable(handler):
+            handler(came[0], None)
+
+
+def _start_tracker() -> None:
+    """Start what cleans up after processes that were stopped, and have it do so in silence."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) -> T:
+    """`call(*arguments)` in the process for this kind of work. Raises StoppedError a little after the deadline."""
+    if deadline.passed:
+        raise StoppedError("had no time left")
+    with _ended(kind):
+        worker(kind).submit(os.getpid).result(max(deadline.remaining_s, _START_S))  # the process itself has started
+        return worker(kind).submit(call, *arguments).result(deadline.remaining_s + _GRACE_S)
+
+
+def result_within(kind: str, future: "Future[T]", deadline: Deadline, memory_bytes: int) -> T:
+    """The result of what was submitted to the process for this kind of work. Raises StoppedError at the deadline.
+
+    Raises OutOfMemoryError if the process and its children come to take more than `memory_bytes`.
+    """
+    with _ended(kind):
+        while sum(memory_of(process.pid) for process in worker(kind).processes) <= memory_bytes:
+            done, _ = wait([future], min(_LOOK_AT_MEMORY_S, deadline.remaining_s))
+            if done:
+                return future.result()
+            if deadline.passed:
+                raise NotInTimeError
+        raise OutOfMemoryError(f"took more than {memory_bytes:,} B of memory and was stopped")
+
+
+@contextmanager
+def _ended(kind: str) -> Iterator[None]:
+    """End the process for a kind of work where it did not do it. Raises StoppedError saying why."""
+    try:
+        yield
+    except BrokenProcessPool:
+        end(kind)
+        raise StoppedError("crashed") from None
+    except NotInTimeError:
+        end(kind)
+        raise StoppedError("ran past its time limit and was stopped") from None
+    except (KeyboardInterrupt, OutOfMemoryError):  # Python waits for its workers when it ends
+        end(kind)
+        raise
+
+
+def end(kind: str) -> None:
+    """End the process for a kind of work, if there is one, whatever it is doing."""
+    if kind in _WORKERS:
+        _WORKERS.pop(kind).stop()
+
+
+def worker(kind: str) -> Workers:
+    """The process for a kind of work; libraries that cannot share one are of different kinds."""
+    if kind not in _WORKERS:
+        _WORKERS[kind] = Workers(1)
+        atexit.register(_WORKERS[kind].shutdown, wait=False, cancel_futures=True)
+    return _WORKERS[kind]
+
+
+def memory_of(pid: int | None) -> int:
+    """Bytes of a process and of all that it has started, 0 once it has ended."""
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            total += int(one.memory_info().rss)
+    return total
+
+
+def prepare_worker(folder: str) -> None:
+    """In a new process: leave interrupts to the parent, end when it has ended, however it did, and be silent.
+
+    What libraries print belongs to no output of this program (see `heard`). folder: where large results go.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(os._exit, 0)  # there is nothing to tidy up, which takes Python a tenth of a second
+    _Worker.folder, _Worker.stderr = folder, os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    started_by = multiprocessing.parent_process()
+    parent = os.getppid() if started_by is None else started_by.pid  # which may have ended already
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        kill(os.getpid(), itself=False)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def kill(pid: int, itself: bool = True) -> None:
+    """End a process and all that it has started: CBC is a programme of its own."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), *([process] if itself else [])]:
+            with suppress(psutil.Error):
+                one.kill()
