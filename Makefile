@@ -49,10 +49,10 @@ check: $(READY)  ## lint and type-check
 	$(BIN)/mypy
 
 bench: $(READY)  ## time the phases of a compilation for every model, into results/phases.csv
-	$(BIN)/python results/measure.py phases
+	$(BIN)/python -m benchmarks.measure phases
 
 paper: $(READY)  ## run what is missing of the paper's evaluation, rewrite results/paper/ with its figures
-	$(BIN)/python results/paper.py
+	$(BIN)/python -m benchmarks.paper
 
 sweep: $(READY)  ## every model on every spec and the staircase of each, into results/whatif/
 	@mkdir -p results/whatif && rm -f results/whatif/*.csv
@@ -62,9 +62,9 @@ sweep: $(READY)  ## every model on every spec and the staircase of each, into re
 	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.png
 
 results: paper sweep  ## measure everything again and rewrite the README's tables and figures
-	$(BIN)/python results/measure.py
-	$(BIN)/python results/runs.py
-	$(BIN)/python results/render.py
+	$(BIN)/python -m benchmarks.measure
+	$(BIN)/python -m benchmarks.runs
+	$(BIN)/python -m benchmarks.render
 
 schema: $(READY)  ## write the JSON Schemas of plan and spec files
 	for kind in plan spec; do $(BIN)/python -c "import json; from cosma.$$kind import json_schema; \

@@ -1,4 +1,4 @@
-"""Files that users name: inputs that have an end, outputs that are written all or nothing."""
+"""Where the package lies, and files that users name: inputs that have an end, outputs written all or nothing."""
 
 import contextlib
 import errno
@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from cosma.errors import InputError
 
+PACKAGE = Path(__file__).resolve().parent
 _LARGEST = 2**31 - 1  # bytes; no protobuf may be longer, and no plan or table is
 
 

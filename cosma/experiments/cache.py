@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cosma.errors import CosmaError, InputError
-from cosma.files import write_atomic
+from cosma.files import PACKAGE, write_atomic
 
 _LARGEST = 2**26  # bytes of an entry; larger ones are neither kept nor read
 _KEY_BYTES = 32
@@ -39,8 +39,8 @@ def digest(content: Any) -> str:
 
 @cache
 def code() -> str:
-    """A digest of this package's own code: whoever works on it is not told what it used to answer."""
-    files = sorted(Path(__file__).resolve().parent.rglob("*.py"))
+    """A digest of this package's code, part of every key, so that editing the package invalidates the cache."""
+    files = sorted(PACKAGE.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

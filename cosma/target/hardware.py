@@ -10,16 +10,15 @@ from types import MappingProxyType
 from typing import Any
 
 from cosma.errors import InputError
-from cosma.files import read_input
+from cosma.files import PACKAGE, read_input
 from cosma.kinds import complain
 from cosma.names import shown
 from cosma.target.fusion import FUSIONS, Fusion
 from cosma.target.spec import Compute, Figure, figures, hint, read_yaml, validate
 from cosma.units import parse_bytes, parse_quantity
 
-_PACKAGE = Path(__file__).resolve().parent
 # In a wheel the specs lie inside the package, in a checkout beside it.
-SPEC_FOLDER = next((p for p in (_PACKAGE / "hw_specs", _PACKAGE.parent / "hw_specs") if p.is_dir()), _PACKAGE)
+SPEC_FOLDER = next((p for p in (PACKAGE / "hw_specs", PACKAGE.parent / "hw_specs") if p.is_dir()), PACKAGE)
 
 
 @dataclass(frozen=True, slots=True)

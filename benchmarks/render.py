@@ -9,12 +9,14 @@ import re
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import paper
+from benchmarks import paper
 
-HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+README = ROOT / "README.md"
 DEMO = ["compile", "models/densenet121.onnx", "--hw", "hexagon_8mib", "--no-weights", "--check"]
 
 WHAT = {
@@ -39,7 +41,7 @@ WHAT = {
 
 def rows(name: str) -> list[dict[str, str]]:
     """The rows of results/NAME.csv."""
-    with (HERE / f"{name}.csv").open(newline="") as file:
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -261,14 +263,14 @@ def growth_figure() -> str:
             ax.set_ylabel(label)
             ax.grid(alpha=0.3, which="both")
     axes[0].legend(title="filled: proved optimal", fontsize=8, title_fontsize=8)
-    figure.savefig(HERE / "growth.png", metadata={"Software": None})
+    figure.savefig(RESULTS / "growth.png", metadata={"Software": None})
     return "![time and memory against size](results/growth.png)"
 
 
 def run(*arguments: str) -> str:
     """What a command prints."""
     command = [sys.executable, "-m", "cosma", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE.parent).stdout.rstrip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.rstrip()
 
 
 def demo() -> str:
@@ -298,12 +300,17 @@ def _parts() -> dict[str, str]:
     }
 
 
+def _filled(content: str, place: re.Match[str]) -> str:
+    """The generated text between its two marks."""
+    return f"{place[1]}{content}\n{place[2]}"
+
+
 def main() -> None:
     """Replace every generated part."""
     text = README.read_text()
     for name, content in _parts().items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda m, new=content: m[1] + new + "\n" + m[2], text)
+        text, count = pattern.subn(partial(_filled, content), text)
         assert count == 1, f"README.md has {count} places for {name}"
     README.write_text(text)
 

@@ -1,12 +1,12 @@
 """Measure and store: one CSV a question, one row a case, versions in every row.
 
-python results/measure.py models    what each network in models/ asks of a scratchpad
-python results/measure.py phases    where the time of a compilation goes
-python results/measure.py proofs    optima over all schedules: networks, fusions, settings, budgets
-python results/measure.py randwire  the same for randomly wired networks
-python results/measure.py growth    time and memory against size, synthetic stacks
-python results/measure.py strengthenings  the paper's programme with and without each; same solver, same instances
-python results/measure.py programmes      size and root bound of the paper's and of the joint programme
+python -m benchmarks.measure models    what each network in models/ asks of a scratchpad
+python -m benchmarks.measure phases    where the time of a compilation goes
+python -m benchmarks.measure proofs    optima over all schedules: networks, fusions, settings, budgets
+python -m benchmarks.measure randwire  the same for randomly wired networks
+python -m benchmarks.measure growth    time and memory against size, synthetic stacks
+python -m benchmarks.measure strengthenings  the paper's programme with and without each; same solver, same instances
+python -m benchmarks.measure programmes      size and root bound of the paper's and of the joint programme
 """
 
 import csv
@@ -21,8 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import synthetic
-
+from benchmarks import synthetic
 from cosma import __version__
 from cosma.compile import Prepared, Settings, prepare
 from cosma.deadline import Deadline
@@ -46,8 +45,9 @@ from cosma.target.fusion import fuse
 from cosma.target.hardware import Hardware
 from cosma.verify import require_valid
 
-HERE = Path(__file__).resolve().parent
-MODELS = sorted((HERE.parent / "models").glob("*.onnx"))
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+MODELS = sorted((ROOT / "models").glob("*.onnx"))
 REPEATS = 5
 ROOT_S = 120  # for a relaxation
 FOREVER = Deadline.after(1e9)
@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
 def store(name: str, rows: Iterable[dict[str, Any]]) -> None:
     """Write rows to results/NAME.csv, each with the versions, printing them as they come."""
     rows = [{**row, **versions()} for row in rows]
-    with (HERE / f"{name}.csv").open("w", newline="") as file:
+    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -136,6 +136,7 @@ def measure_phases_of(path: Path) -> dict[str, Any]:
     prepared = Prepared(prepared.imported, problem, prepared.source)
     solve_ms, outcome = timed(lambda: portfolio.solve(problem, Options(), Deadline.after(60)))
     best = outcome.best
+    assert best is not None
     blocks = [Block(s, e, problem.sizes[a]) for a, s, e in best.timeline.intervals(best.evicted)]
     place_ms, _ = timed(lambda: place(blocks, problem.capacity_bytes))
     plan = to_plan(best, outcome.bound_bytes, prepared.source, "any", "auto", "")
@@ -170,6 +171,7 @@ def proof(problem: Problem, options: Options) -> dict[str, Any]:
     start = time.perf_counter()
     outcome = auto.solve(problem, options, Deadline.after(options.time_limit_s))
     seconds = time.perf_counter() - start
+    assert outcome.best is not None
     cost = outcome.best.cost_bytes
     return {
         "capacity_bytes": problem.capacity_bytes,

@@ -1,7 +1,7 @@
 """The paper's evaluation again: baselines, the paper's programme, divide and conquer and the search, side by side.
 
-python results/paper.py          run what is missing in results/paper/rows.csv, then draw and write everything
-python results/paper.py render   draw and write from the rows that are there
+python -m benchmarks.paper          run what is missing in results/paper/rows.csv, then draw and write everything
+python -m benchmarks.paper render   draw and write from the rows that are there
 
 int8, pointwise fusion; fourteen networks, activations with and without parameters, capacities M_R, M_H, M_P.
 """
@@ -25,8 +25,9 @@ from cosma.report.comparison import draw
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
 
-HERE = Path(__file__).resolve().parent
-FOLDER = HERE / "paper"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+FOLDER = RESULTS / "paper"
 BY_HAND = (
     "deeplabv3_resnet50", "densenet121", "fcn_resnet50", "lraspp_mobilenet_v3_large", "r2plus1d_18", "resnet50",
     "resnext50_32x4d", "s3d", "transformer", "vit_b_16",
@@ -44,7 +45,7 @@ def all_runs() -> list[Run]:
     for weights in (False, True):
         for name in (*BY_HAND, *BY_SEARCH):
             settings = Settings("int8", "pointwise", weights)
-            prepared = prepare(HERE.parent / "models" / f"{name}.onnx", Hardware("any", 2**62), settings)
+            prepared = prepare(ROOT / "models" / f"{name}.onnx", Hardware("any", 2**62), settings)
             for budget, at in at_budgets(prepared, BUDGETS, Deadline.after(600)):
                 assert at is not None, f"M_P of {name} was not found in ten minutes"
                 hardware = Hardware("any", at.problem.capacity_bytes)
@@ -84,7 +85,7 @@ def cell(row: Row, best: int) -> str:
     """Bytes; bold for the least; what is not proved or not there is said."""
     value = row["non_compulsory_bytes"]
     if value is None:
-        return row["status"]
+        return str(row["status"])
     mark = "" if row["solver"] not in OURS or row["status"] == "optimal" else f" (≥ {row['bound_bytes']:,})"
     return (f"**{value:,}**" if value == best else f"{value:,}") + mark
 
@@ -163,8 +164,8 @@ def nothing_to_save(found: dict[tuple[str, bool, str], dict[str, Row]]) -> list[
 
 TEXT = """# The paper's evaluation, again
 
-Written by `python results/paper.py` (cosma {versions}) from `rows.csv`: non-compulsory bytes, int8, pointwise fusion,
-{cases} cases, {limit:g} s a run.
+Written by `python -m benchmarks.paper` (cosma {versions}) from `rows.csv`: non-compulsory bytes, int8, pointwise
+fusion, {cases} cases, {limit:g} s a run.
 
 ## What is saved
 

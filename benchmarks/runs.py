@@ -1,7 +1,7 @@
 """Run plans on real tensors and store what came of it: one row a case, versions in every row; resumes.
 
-python results/runs.py networks   every network, budget and solver, bit for bit: results/runs.csv
-python results/runs.py mutations  plans changed in one place, verifier against oracle and machine: results/mutations.csv
+python -m benchmarks.runs networks   every network, budget and solver, bit for bit: results/runs.csv
+python -m benchmarks.runs mutations  plans changed in one place, the verifier against the oracle: results/mutations.csv
 """
 
 import sys
@@ -22,14 +22,13 @@ from cosma.experiments.rows import Row, RowFile
 from cosma.solvers.options import Options
 from cosma.solvers.registry import SOLVERS
 from cosma.target.hardware import Hardware
+from tests.mutations import KINDS, tally
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # the mutations are the tests' own
-
-from tests.mutations import KINDS, tally  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-NETWORKS = sorted((HERE.parent / "models").glob("*.onnx")) + sorted(LIGHT.glob("*.onnx"))
+NETWORKS = sorted((ROOT / "models").glob("*.onnx")) + sorted(LIGHT.glob("*.onnx"))
 LIMIT_S = 5.0  # a plan is wanted here, not a proof
 VERSIONS = {"cosma": __version__, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
 
@@ -53,7 +52,7 @@ MUTATED = {
 
 def networks() -> None:
     """Every solver's plan for every network at M_R and M_H; what has no plan is a row that says so."""
-    file = RowFile(HERE / "runs.csv", RUN_COLUMNS)
+    file = RowFile(RESULTS / "runs.csv", RUN_COLUMNS)
     done = {tuple(str(row[c]) for c in RUN_COLUMNS[:4]) for row in file.rows}
     for path in NETWORKS:
         network = None
@@ -93,7 +92,7 @@ def _run(row: Row, prepared: Prepared, solver: str, network: Network) -> Row:
 
 def mutations() -> None:
     """Counts by network, setting, capacity, alignment and kind of mutation."""
-    file = RowFile(HERE / "mutations.csv", MUTATION_COLUMNS)
+    file = RowFile(RESULTS / "mutations.csv", MUTATION_COLUMNS)
     done = {(r["model"], r["setting"], r["capacity"], str(r["alignment_bytes"])) for r in file.rows}
     for name, every in MUTATED.items():
         path = next(p for p in NETWORKS if p.stem == name)
