@@ -28,9 +28,9 @@ test-slow: $(READY)  ## run the slow tests as well
 	$(BIN)/pytest -n auto -m 'slow or not slow'
 
 # Environments of their own for the oldest and the newest versions that pyproject.toml allows; PYTHON chooses the Python.
-SUBSET := tests/test_frontend.py tests/test_reading.py tests/test_strict_reading.py tests/test_structure_fuzz.py \
-	tests/test_execute.py tests/test_kernels.py tests/test_quantised.py tests/test_golden.py tests/test_backends.py \
-	tests/test_second_opinion.py tests/test_replacement.py tests/test_report.py tests/test_hardware.py tests/test_cli.py
+SUBSET := tests/frontend tests/execute/test_execute.py tests/execute/test_kernels.py tests/milp tests/schedule \
+	tests/solvers/test_golden.py tests/report/test_pages.py tests/target/test_hardware.py tests/cli/test_commands.py \
+	tests/cli/test_solver_options.py
 
 test-lowest:  ## run a subset of the tests with the lowest versions of all dependencies
 	$(PYTHON) -m venv $(VENV)-lowest

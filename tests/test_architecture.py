@@ -140,7 +140,7 @@ def test_version_is_the_changelogs() -> None:
 def test_docstrings_cite_headings_that_exist() -> None:
     """docs/problem.md#dominance in a docstring is a heading of that file, as GitHub and GitLab make anchors of them."""
     cited: list[str] = []
-    for path in [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "tests").glob("*.py"))]:
+    for path in [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]:
         cited += re.findall(r"docs/(\w+\.md#[\w-]+)", path.read_text())
     anchors = {
         f"{page.name}#{re.sub(r'[^a-z0-9 -]', '', heading.lower()).replace(' ', '-')}"
@@ -149,3 +149,17 @@ def test_docstrings_cite_headings_that_exist() -> None:
     }
     assert len(cited) > 10
     assert set(cited) <= anchors
+
+
+def test_paths_that_are_named_exist() -> None:
+    """Files that docstrings and documents send readers to."""
+    sources = [*PACKAGE.rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    names = {
+        path.name for folder in ("cosma", "benchmarks", "tests", "models") for path in (ROOT / folder).rglob("*.py")
+    }
+    for source in sources:
+        text = source.read_text()
+        for path in re.findall(r"\b((?:cosma|benchmarks|tests)/[\w/]+\.py)\b", text):
+            assert (ROOT / path).is_file(), f"{source} names {path}"
+        for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text):
+            assert name in names, f"{source} names {name}"

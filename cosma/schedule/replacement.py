@@ -2,7 +2,7 @@
 
 The ILP knows bytes but no addresses, so its optimum bounds every plan of this schedule. Where its
 residencies do not fit side by side, a small window of steps that cannot be placed is found, one of the
-tensors kept across it must go (a cut), and the ILP is solved again. Until then `online.py` has a plan.
+tensors kept across it must go (a cut), and the ILP is solved again. Until then `repair.py` has a plan.
 As long as every cut is proved, the ILP's bound holds for plans with addresses.
 """
 

@@ -1,7 +1,7 @@
 """Divide and conquer: stretches of a schedule solved exactly, what is resident carried across their boundaries.
 
 Start from the best of a few cheap schedules with its optimal replacement, which is a plan. Cut it where few
-bytes cross. Each part is a problem of its own (`boundary.py`) that any exact solver solves; parts do not
+bytes cross. Each part is a problem of its own (`stretch.py`) that any exact solver solves; parts do not
 depend on each other, so processes share them. The plan's own stretch is a solution of each part, so
 nothing gets dearer. The stitched order's replacement is then optimised exactly, and windows around the
 dearest evictions are solved in the same way until none improves; then again with larger windows.

@@ -9,7 +9,7 @@ from onnx import helper
 from cosma.errors import InputError
 from cosma.frontend.load import load
 from tests.conftest import model, node, value
-from tests.test_reading import CASES, read, sizes
+from tests.frontend.test_reading import CASES, read, sizes
 
 
 def test_a_negative_size_is_open() -> None:

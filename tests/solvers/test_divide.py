@@ -24,9 +24,9 @@ from cosma.solvers.outcome import Outcome
 from cosma.target.hardware import Hardware
 from tests import oracle
 from tests.conftest import MODELS
+from tests.solvers.test_bad_luck import at_m_r, tangle
+from tests.solvers.test_search import FOREVER, tight
 from tests.strategies import random_graph
-from tests.test_bad_luck import at_m_r, tangle
-from tests.test_search import FOREVER, tight
 
 
 def run(problem: Problem, solver: str = "divide", **more: object) -> Outcome:

@@ -14,7 +14,7 @@ from cosma.solvers.search.space import whole
 from cosma.solvers.search.strategies import smallest_peak
 from cosma.target.hardware import Hardware
 from cosma.verify import check
-from tests.test_search import FOREVER, NO_LIMIT, tight
+from tests.solvers.test_search import FOREVER, NO_LIMIT, tight
 
 
 def graph(rows: Sequence[tuple[Sequence[int], int]], inputs: Sequence[int] = (4,)) -> Graph:

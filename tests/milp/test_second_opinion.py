@@ -23,8 +23,8 @@ from cosma.solvers.search import portfolio
 from cosma.target.hardware import Hardware
 from tests import oracle
 from tests.conftest import ROOT
-from tests.test_programmes import run, switches
-from tests.test_search import FOREVER, tight
+from tests.solvers.test_programmes import run, switches
+from tests.solvers.test_search import FOREVER, tight
 
 # What claims proofs: search, both programmes by each solver that comes along, divide and conquer by each of the exact.
 PROVERS = (

@@ -1,4 +1,4 @@
-"""What random changes of models (test_structure_fuzz.py) and files of packages found, each worked out by hand."""
+"""What random changes of models (frontend/test_structure_fuzz.py) and files of packages found, each worked out by hand."""
 
 from pathlib import Path
 

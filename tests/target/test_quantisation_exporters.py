@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from tests.conftest import model, node, save, value
 from tests.planned import weight
-from tests.test_qdq_rules import DQ, IMAGE, hand_made, normal, planned, quantise, steps, types
+from tests.target.test_quantisation_rules import DQ, IMAGE, hand_made, normal, planned, quantise, steps, types
 
 AROUND = np.array([0, 0, 1, 1, 0, 0, 1, 1])  # one more row and column at each end
 

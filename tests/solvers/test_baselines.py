@@ -13,7 +13,7 @@ from cosma.schedule.timeline import Timeline
 from cosma.solvers import baselines, registry
 from cosma.solvers.options import Options
 from cosma.solvers.programmes.compact import order_of_smallest_peak
-from tests.test_search import FOREVER, tight
+from tests.solvers.test_search import FOREVER, tight
 
 Interval = tuple[int, int, int]  # tensor, first step, last step
 
@@ -120,7 +120,7 @@ def test_whole_horizon_blocks_come_first() -> None:
 
 
 def test_too_many_sums_are_a_reason() -> None:
-    from tests.test_bad_luck import graph
+    from tests.solvers.test_bad_luck import graph
 
     sizes = [2**30 + 2**i for i in range(26)]
     g = graph([*(([0], s) for s in sizes), (range(1, 27), 1), ([0], sum(sizes))], inputs=[1])

@@ -22,8 +22,8 @@ from cosma.solvers.programmes.paper.extract import decode, encode, order
 from cosma.solvers.programmes.paper.indices import STRENGTHENINGS, index
 from cosma.solvers.programmes.paper.rules import Programme, least_peak, least_traffic
 from tests import oracle
-from tests.test_replacement import fragmenting_problem
-from tests.test_search import FOREVER, tight
+from tests.schedule.test_replacement import fragmenting_problem
+from tests.solvers.test_search import FOREVER, tight
 
 EXACT = ("auto", "joint", "paper")
 

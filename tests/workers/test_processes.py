@@ -17,7 +17,7 @@ from cosma.workers import processes
 from cosma.workers.parcel import Parcel
 from cosma.workers.processes import StoppedError, Workers
 from tests.conftest import MODELS
-from tests.test_compare import one
+from tests.experiments.test_compare import one
 
 LARGE = "x" * 1_000_000  # more than any pipe holds
 
