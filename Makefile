@@ -67,8 +67,8 @@ results: paper sweep  ## measure everything again and rewrite the README's table
 	$(BIN)/python -m benchmarks.render
 
 schema: $(READY)  ## write the JSON Schemas of plan and spec files
-	for kind in plan spec; do $(BIN)/python -c "import json; from cosma.$$kind import json_schema; \
-		print(json.dumps(json_schema(), indent=2))" > cosma/$$kind.schema.json; done
+	for kind in plan target.spec; do $(BIN)/python -c "import json; from cosma.$$kind import json_schema; \
+		print(json.dumps(json_schema(), indent=2))" > cosma/$${kind#target.}.schema.json; done
 
 clean:  ## remove everything that the targets made
 	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest out .pytest_cache .mypy_cache .ruff_cache .hypothesis

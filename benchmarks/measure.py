@@ -268,13 +268,15 @@ def measure_strengthenings() -> Iterable[dict[str, Any]]:
     for backend in ("cp-sat", "highs"):
         for problem in small_instances():
             portfolio.solve(problem, Options(), Deadline.after(limit))
-            registry.find(Options(solver=f"joint:{backend}"))(problem, Options(), Deadline.after(limit))  # starts it
+            registry.find(Options(solver=f"joint:{backend}")).solve(
+                problem, Options(), Deadline.after(limit)
+            )  # starts it
             literal_s = 0.0
             for name, solver, without in variants():
                 inner = solver if solver == "auto" else f"{solver}:{backend}"
                 options = Options(solver=inner, time_limit_s=limit, without=without)
                 start = time.perf_counter()
-                outcome = registry.find(options)(problem, options, Deadline.after(limit))
+                outcome = registry.find(options).solve(problem, options, Deadline.after(limit))
                 seconds = time.perf_counter() - start
                 literal_s = literal_s or seconds
                 row = {

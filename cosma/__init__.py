@@ -7,8 +7,9 @@ if TYPE_CHECKING:
     from cosma.compile import Settings, prepare, solve
     from cosma.errors import CosmaError, InputError, VerificationError
     from cosma.graph import Graph, Operator, Tensor
+    from cosma.modes import Mode
     from cosma.plan import Plan, read_plan
-    from cosma.problem import Mode, Problem
+    from cosma.problem import Problem
     from cosma.solvers.options import Options, Result
     from cosma.target.hardware import Hardware, load_hardware
     from cosma.verify import check, require_valid
@@ -43,7 +44,8 @@ _MODULES = {
     "cosma.graph": ("Graph", "Operator", "Tensor"),
     "cosma.target.hardware": ("Hardware", "load_hardware"),
     "cosma.plan": ("Plan", "read_plan"),
-    "cosma.problem": ("Mode", "Problem"),
+    "cosma.modes": ("Mode",),
+    "cosma.problem": ("Problem",),
     "cosma.solvers.options": ("Options", "Result"),
     "cosma.verify": ("check", "require_valid"),
 }

@@ -69,7 +69,7 @@ def solve(prepared: Prepared, hardware: Hardware, options: Options, deadline: De
     shown as a plan.
     """
     problem = prepared.problem
-    solver = registry.find(options)
+    solver = registry.solver_for(problem, options)
     deadline = deadline or Deadline.after(options.time_limit_s)
     shortage = problem.shortage()
     if shortage is not None:

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from cosma.errors import InputError
 from cosma.files import read_input
 from cosma.kinds import complain
+from cosma.modes import Run
 from cosma.problem import Problem
 
 SCHEMA_VERSION = 1
@@ -20,11 +21,26 @@ Status = Literal["optimal", "feasible", "infeasible"]
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class Buffer:
+    """Scratchpad bytes for one step: the part in flight of a streamed tensor, or the mode's workspace (tensor null)."""
+
+    tensor: str | None
+    offset_bytes: Count
+    size_bytes: Count
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Offset and size."""
+        return self.offset_bytes, self.size_bytes
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Step:
-    """Step t of the schedule runs `operator` in its mode number `mode`."""
+    """Step t of the schedule runs `operator` in its mode number `mode`; operands with a buffer are streamed."""
 
     operator: str
     mode: Count = 0
+    buffers: tuple[Buffer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -101,7 +117,7 @@ class Plan:
         lines = []
         for key, value in document.items():
             if isinstance(value, list) and value:
-                rows = ",\n    ".join(json.dumps(row) for row in value)
+                rows = ",\n    ".join(json.dumps(_stated(row)) for row in value)
                 lines.append(f"  {json.dumps(key)}: [\n    {rows}\n  ]")
             else:
                 lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
@@ -129,6 +145,9 @@ class Plan:
                 yield f"{t:5}  LOAD   {address(m.offset_bytes, m.size_bytes)}  {m.tensor}  {m.size_bytes} B"
             outputs = "  ".join(f"{address(r.offset_bytes, r.size_bytes)} {r.tensor}" for r in fresh.get(t, []))
             mode = f" (mode {step.mode})" if step.mode else ""
+            for b in step.buffers:
+                what = "WORK" if b.tensor is None else "STREAM"
+                yield f"{t:5}  {what:6} {address(b.offset_bytes, b.size_bytes)}  {b.tensor or ''}".rstrip()
             yield f"{t:5}  EXEC   {step.operator}{mode}  ->  {outputs}"
             for m in after.get(t, []):
                 size = f"  {m.size_bytes} B" if m.kind == "store" else ""
@@ -136,6 +155,11 @@ class Plan:
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def _stated(row: dict[str, object]) -> dict[str, object]:
+    """An entry of a plan as it is written: no list of buffers where a step has none."""
+    return {key: value for key, value in row.items() if key != "buffers" or value}
 
 
 def json_schema() -> dict[str, object]:
@@ -180,28 +204,64 @@ def read_plan(path: str | Path) -> Plan:
 def _names(plan: Plan) -> Iterator[str]:
     yield from (plan.generator, plan.hardware, plan.solver, plan.source.model, *plan.source.dims)
     yield from (step.operator for step in plan.order)
+    yield from (buffer.tensor for step in plan.order for buffer in step.buffers if buffer.tensor is not None)
     yield from (residency.tensor for residency in plan.residencies)
     yield from (move.tensor for move in plan.moves)
 
 
-def derive_moves(problem: Problem, residencies: Sequence[Residency]) -> tuple[Move, ...]:
-    """The moves that the residencies imply.
+def derive_moves(problem: Problem, order: Sequence[Step], residencies: Sequence[Residency]) -> tuple[Move, ...]:
+    """The moves that a schedule and its residencies imply.
 
-    A tensor is loaded where a residency starts, unless its operator writes it there; it is stored
-    at the end of its first residency if it is an output or comes back later without a home copy.
+    A tensor is loaded where a residency starts, unless its operator writes it there. It is stored if the host needs a
+    copy that it has not (an output, or one that is streamed or loaded later): in the first residency, as late as can
+    be. It is dropped where a residency ends, unless it is overwritten there.
     """
     index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
-    last = {r.tensor: r for r in sorted(residencies, key=lambda r: r.start)}
-    moves = []
-    seen: set[str] = set()
+    hosted, wanted, overwritten = _host_copies(problem, order)
+    seen: set[int] = set()
     for r in sorted(residencies, key=lambda r: r.start):
-        tensor = problem.graph.tensors[index[r.tensor]]
-        first = r.tensor not in seen
-        seen.add(r.tensor)
-        if tensor.is_home or not first:
+        if (a := index[r.tensor]) in seen:
+            wanted[a] = min(wanted.get(a, r.start), r.start)
+        seen.add(a)
+    moves = []
+    seen.clear()
+    for r in sorted(residencies, key=lambda r: r.start):
+        a, last = index[r.tensor], r.end - 1
+        is_lost = (a, last) in overwritten
+        if a in hosted or a in seen:
             moves.append(Move(r.start, "load", r.tensor, r.offset_bytes, r.size_bytes))
-        elif tensor.kind == "output" or last[r.tensor] is not r:
-            moves.append(Move(r.end - 1, "store", r.tensor, r.offset_bytes, r.size_bytes))
-        moves.append(Move(r.end - 1, "drop", r.tensor, r.offset_bytes, r.size_bytes))
+        elif a in wanted or problem.graph.tensors[a].kind == "output":
+            step = min(last - is_lost, wanted.get(a, r.end) - 1)
+            moves.append(Move(step, "store", r.tensor, r.offset_bytes, r.size_bytes))
+        if not is_lost:
+            moves.append(Move(last, "drop", r.tensor, r.offset_bytes, r.size_bytes))
+        seen.add(a)
     rank = {"load": 0, "store": 1, "drop": 2}
     return tuple(sorted(moves, key=lambda m: (m.step, rank[m.kind], m.tensor)))
+
+
+def runs_of(problem: Problem, order: Sequence[Step]) -> list[tuple[int, Run]]:
+    """The operator of each step and how it runs. Raises KeyError for names that the problem does not have."""
+    operators = {v.name: i for i, v in enumerate(problem.graph.operators)}
+    index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
+    streamed = [frozenset(index[b.tensor] for b in step.buffers if b.tensor is not None) for step in order]
+    return [(operators[step.operator], Run(step.mode, s)) for step, s in zip(order, streamed, strict=True)]
+
+
+def _host_copies(problem: Problem, order: Sequence[Step]) -> tuple[set[int], dict[int, int], set[tuple[int, int]]]:
+    """What the steps do to host copies and residencies by themselves.
+
+    Tensors of which the host has a copy without a store; the first step at which others are streamed from it; (tensor,
+    step) of what is overwritten.
+    """
+    hosted = {a for a, tensor in enumerate(problem.graph.tensors) if tensor.is_home}
+    wanted: dict[int, int] = {}
+    overwritten = set()
+    for t, (v, run) in enumerate(runs_of(problem, order)):
+        effects = problem.effects(v, run)
+        hosted.update(effects.sent)
+        for a in effects.fetched:
+            if a not in hosted:
+                wanted.setdefault(a, t)
+        overwritten |= {(w.input, t) for w in effects.overwrites}
+    return hosted, wanted, overwritten

@@ -1,32 +1,14 @@
-"""Graph x scratchpad -> Problem: aligned sizes, operator modes, budgets. Every solver works on this."""
+"""Graph x memory x modes -> Problem: aligned sizes, working sets, budgets. Every solver works on this."""
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, field, replace
 
 from cosma.errors import InputError
 from cosma.graph import MAX_BYTES, Graph, Operator
+from cosma.modes import PAPER, Effects, Mode, Overwrite, Run, effects, fault, operands
 from cosma.units import align_up
-
-
-@dataclass(frozen=True, slots=True)
-class Mode:
-    """One way to run an operator.
-
-    resident: tensors that must lie in the scratchpad while it runs, inputs and outputs alike.
-    workspace_bytes: scratchpad bytes that it takes besides (negative where an output overwrites a
-    dying input). moved_bytes: traffic that it causes by itself.
-    """
-
-    resident: tuple[int, ...]
-    workspace_bytes: int = 0
-    moved_bytes: int = 0
-
-
-def all_resident(operator: Operator) -> tuple[Mode, ...]:
-    """The one mode of the COSMA paper: every operand resident, nothing else moved or needed."""
-    return (Mode(tuple(dict.fromkeys((*operator.inputs, *operator.outputs)))),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +30,11 @@ class Shortage:
 class Problem:
     """What has to be planned. Operators and tensors are indices into `graph`.
 
-    Given: capacity and alignment in bytes, and for each operator its modes (default: all operands
-    resident). Derived: `sizes[a]`, aligned up; `working_sets[v]`, the least over the modes of v, and
-    `smallest_modes[v]`, the first mode that has it.
-    Raises InputError where sizes add up to 2^63 or more.
+    Given: capacity and alignment in bytes, and for each operator its modes (default: the paper's one). Derived:
+    `sizes[a]`, aligned up; `operands[v]`; `working_sets[v]`, the bytes that v takes with every operand resident, in
+    the mode that takes least; `least_bytes[v]`, the same over all its runs; `runs[v]`, a run that fits: with every
+    operand resident if that does, or else with the least bytes. Raises InputError where sizes add up to 2^63 or more,
+    ValueError for modes that are none of their operator.
     """
 
     graph: Graph
@@ -59,100 +42,169 @@ class Problem:
     alignment_bytes: int = 1
     modes: tuple[tuple[Mode, ...], ...] = ()
     sizes: tuple[int, ...] = field(init=False, repr=False)
+    operands: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     working_sets: tuple[int, ...] = field(init=False, repr=False)
-    smallest_modes: tuple[int, ...] = field(init=False, repr=False)
+    least_bytes: tuple[int, ...] = field(init=False, repr=False)
+    runs: tuple[Run, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sizes = tuple(align_up(t.size_bytes, self.alignment_bytes) for t in self.graph.tensors)
         if sum(sizes) > MAX_BYTES:
             raise InputError(f"the tensors of {self.graph.name!r} add up to {sum(sizes)} bytes, more than 2^63 - 1")
+        operators = self.graph.operators
         object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "operands", tuple(map(operands, operators)))
         if not self.modes:
-            object.__setattr__(self, "modes", tuple(all_resident(v) for v in self.graph.operators))
-        needs = [[self.mode_bytes(mode) for mode in modes] for modes in self.modes]
-        object.__setattr__(self, "working_sets", tuple(min(n) for n in needs))
-        object.__setattr__(self, "smallest_modes", tuple(n.index(min(n)) for n in needs))
+            object.__setattr__(self, "modes", ((PAPER,),) * len(operators))
+        self._check_modes()
+        whole = [self._least(v, [Run(m) for m in range(len(self.modes[v]))]) for v in range(len(operators))]
+        least = [
+            self._least(v, [run for m in range(len(self.modes[v])) for run in self._ends(v, m)])
+            for v in range(len(operators))
+        ]
+        object.__setattr__(self, "working_sets", tuple(size for size, _ in whole))
+        object.__setattr__(self, "least_bytes", tuple(size for size, _ in least))
+        fitting = (w if w[0] <= self.capacity_bytes else n for w, n in zip(whole, least, strict=True))
+        object.__setattr__(self, "runs", tuple(run for _, run in fitting))
+
+    def _check_modes(self) -> None:
+        if len(self.modes) != len(self.graph.operators) or not all(self.modes):
+            raise ValueError(f"{len(self.graph.operators)} operators need modes each, {len(self.modes)} have some")
+        for operator, modes in zip(self.graph.operators, self.modes, strict=True):
+            for number, mode in enumerate(modes):
+                why = "" if mode is PAPER else fault(operator, mode)
+                if not why and any(self.shared(w) <= 0 for w in mode.overwrites):
+                    why = "an output overwrites an input with which it has no byte in common"
+                if why:
+                    raise ValueError(f"mode {number} of operator {operator.name!r}: {why}")
+
+    def _ends(self, v: int, number: int) -> Iterable[Run]:
+        """The runs of a mode between which all others lie: nothing streamed, and what takes fewer bytes so."""
+        smaller = (
+            s.tensor for s in self.modes[v][number].streams if self.aligned(s.buffer_bytes) < self.sizes[s.tensor]
+        )
+        return dict.fromkeys((Run(number), Run(number, frozenset(smaller))))
+
+    def _least(self, v: int, runs: Sequence[Run]) -> tuple[int, Run]:
+        """The first run that takes the fewest bytes, with these."""
+        return min(((self.run_bytes(v, run), run) for run in runs), key=lambda x: x[0])
 
     def with_capacity(self, capacity_bytes: int) -> "Problem":
         """The same problem on a scratchpad of another size."""
         return replace(self, capacity_bytes=capacity_bytes)
 
-    def mode_bytes(self, mode: Mode) -> int:
-        """Scratchpad bytes that an operator takes in this mode: its working set."""
-        return sum(self.sizes[a] for a in mode.resident) + mode.workspace_bytes
+    @property
+    def has_choices(self) -> bool:
+        """Whether some operator can be run in several ways, or otherwise than with every operand where it lies."""
+        return any(len(modes) > 1 or modes[0].is_choice for modes in self.modes)
+
+    def aligned(self, size_bytes: int) -> int:
+        """A number of bytes as it counts: rounded up to the alignment."""
+        return align_up(size_bytes, self.alignment_bytes)
+
+    def effects(self, v: int, run: Run) -> Effects:
+        """What a run of operator v does."""
+        return effects(self.graph.operators[v], self.modes[v][run.mode], run.streamed)
+
+    def run_bytes(self, v: int, run: Run) -> int:
+        """Scratchpad bytes that a run of operator v takes: operands that lie there, buffers, workspace, each once."""
+        found = self.effects(v, run)
+        taken = sum(self.sizes[a] for a in found.resident) + sum(self.aligned(size) for _, size in found.buffers)
+        return taken - sum(self.shared(w) for w in found.overwrites)
+
+    def shared(self, over: Overwrite) -> int:
+        """Bytes that an output and the input that it overwrites have in common."""
+        made, read = self.sizes[over.output], self.sizes[over.input]
+        start = -self.aligned(over.distance_bytes)  # of the output, where the input starts at 0
+        return max(0, min(read, start + made) - max(0, start))
 
     @property
     def working_set_bytes(self) -> int:
-        """M_R: below it nothing is feasible (docs/problem.md#budgets)."""
+        """M_R: what the largest operator takes with every operand resident (docs/problem.md#budgets)."""
         return max(self.working_sets)
 
+    @property
+    def smallest_capacity_bytes(self) -> int:
+        """Below it nothing is feasible in any mode; M_R where there is but the paper's (docs/problem.md#budgets)."""
+        return max(self.least_bytes)
+
     def shortage(self) -> Shortage | None:
-        """The reason why no plan exists, or None if one does: capacity >= M_R is enough."""
+        """The reason why no plan exists, or None if one does: the smallest capacity is enough."""
         return next(iter(self.shortages()), None)
 
     def shortages(self) -> list[Shortage]:
         """Every operator that does not fit on its own, the largest first; empty where a plan exists."""
-        large = [v for v, size in enumerate(self.working_sets) if size > self.capacity_bytes]
-        return [self._shortage(v) for v in sorted(large, key=lambda v: -self.working_sets[v])]
+        large = [v for v, size in enumerate(self.least_bytes) if size > self.capacity_bytes]
+        return [self._shortage(v) for v in sorted(large, key=lambda v: -self.least_bytes[v])]
 
     def _shortage(self, v: int) -> Shortage:
-        mode = min(self.modes[v], key=self.mode_bytes)
-        operands = sorted(((self.graph.tensors[a].name, self.sizes[a]) for a in mode.resident), key=lambda x: -x[1])
-        return Shortage(self.graph.operators[v].name, tuple(operands), self.working_sets[v], self.capacity_bytes)
+        found = self.effects(v, self.runs[v])
+        held = [(self.graph.tensors[a].name, self.sizes[a]) for a in found.resident]
+        held += [("workspace" if a is None else f"buffer of {self.graph.tensors[a].name}", n) for a, n in found.buffers]
+        operands = tuple(sorted(held, key=lambda x: -x[1]))
+        return Shortage(self.graph.operators[v].name, operands, self.least_bytes[v], self.capacity_bytes)
 
     @property
     def compulsory_bytes(self) -> int:
-        """Traffic that no plan avoids: each used input and weight loaded once, each output stored once."""
-        total = 0
-        for a, tensor in enumerate(self.graph.tensors):
-            if tensor.kind == "output" or (tensor.is_home and self.graph.readers[a]):
-                total += self.sizes[a]
-        return total
+        """Traffic that no plan avoids: each used input and weight loaded once, each output stored once.
+
+        Where modes stream an operand with fewer bytes than it has, as many as the reader that touches most of it
+        moves at least: a constant, so that the total is what is minimised (docs/problem.md#cost).
+        """
+        return sum(self._touched(a) for a in range(len(self.sizes)))
+
+    def _touched(self, a: int) -> int:
+        """Compulsory bytes of one tensor."""
+        tensor, writer = self.graph.tensors[a], self.graph.producer[a]
+        users = (
+            self.graph.readers[a] if tensor.is_home else () if tensor.kind != "output" or writer is None else (writer,)
+        )
+        return max((self._least_moved(v, a) for v in users), default=0)
+
+    def _least_moved(self, v: int, a: int) -> int:
+        """The fewest bytes of tensor a that a run of operator v moves, if the tensor is loaded for it alone."""
+        streamed = (s.moved_bytes for mode in self.modes[v] for s in mode.streams if s.tensor == a)
+        return min((self.sizes[a], *streamed))
 
     def needs_store(self, a: int) -> bool:
         """Whether bringing tensor a back takes a store that is not compulsory anyway."""
         return self.graph.tensors[a].kind == "activation"
 
-    def uses(self, order: Sequence[int], modes: Sequence[int]) -> list[list[int]]:
-        """For each tensor the steps, ascending, at which the operator there wants it resident.
-
-        `order[t]` is the operator of step t and `modes[v]` the mode that operator v runs in.
-        """
+    def uses(self, order: Sequence[int]) -> list[list[int]]:
+        """For each tensor the steps, ascending, at which the operator there reads or writes it."""
         steps: list[list[int]] = [[] for _ in self.sizes]
         for t, v in enumerate(order):
-            for a in self.modes[v][modes[v]].resident:
+            for a in self.operands[v]:
                 steps[a].append(t)
         return steps
 
-    def footprint(self, order: Sequence[int], modes: Sequence[int]) -> list[int]:
-        """Bytes in the scratchpad at each step when every tensor stays from first to last use."""
+    def peak_bytes(self, order: Sequence[int]) -> int:
+        """The most bytes in use when every operand stays from first to last use, in the first mode of each operator."""
         change = [0] * (len(order) + 1)
-        for a, steps in enumerate(self.uses(order, modes)):
+        for a, steps in enumerate(self.uses(order)):
             if steps:
                 change[steps[0]] += self.sizes[a]
                 change[steps[-1] + 1] -= self.sizes[a]
-        live, total = [], 0
+        live, peak = 0, 0
         for t, v in enumerate(order):
-            total += change[t]
-            live.append(total + self.modes[v][modes[v]].workspace_bytes)
-        return live
-
-    def peak_bytes(self, order: Sequence[int]) -> int:
-        """The largest footprint of an order without evictions, smallest modes."""
-        return max(self.footprint(order, self.smallest_modes))
+            live += change[t]
+            peak = max(peak, live + self.aligned(self.modes[v][0].workspace_bytes))
+        return peak
 
     def fingerprint(self) -> str:
         """A digest of everything but capacity and alignment: plans of one problem fit no other."""
         content = {
             "tensors": [[t.name, t.size_bytes, t.kind] for t in self.graph.tensors],
             "operators": [
-                [
-                    v.name,
-                    list(v.inputs),
-                    list(v.outputs),
-                    [[list(m.resident), m.workspace_bytes, m.moved_bytes] for m in ms],
-                ]
-                for v, ms in zip(self.graph.operators, self.modes, strict=True)
+                [v.name, list(v.inputs), list(v.outputs), [self._stated(v, mode) for mode in modes]]
+                for v, modes in zip(self.graph.operators, self.modes, strict=True)
             ],
         }
         return "sha256:" + hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+    def _stated(self, operator: Operator, mode: Mode) -> list[object]:
+        """A mode as the fingerprint has it; the paper's as it always had it, so that plans stay valid."""
+        stated: list[object] = [list(operands(operator)), mode.workspace_bytes, 0]
+        if mode.streams or mode.overwrites or mode.tiling:
+            stated += [[astuple(s) for s in mode.streams], [astuple(w) for w in mode.overwrites], mode.tiling]
+        return stated

@@ -10,8 +10,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from cosma.errors import VerificationError
-from cosma.plan import Move, Plan, Residency
-from cosma.problem import Mode, Problem
+from cosma.modes import Effects, Overwrite, Run
+from cosma.plan import Move, Plan, Residency, Step
+from cosma.problem import Problem
 
 MAX_VIOLATIONS = 100
 
@@ -53,7 +54,8 @@ class _Machine:
     where: dict[int, tuple[int, int]] = field(default_factory=dict)  # resident tensor -> (offset, since)
     ranges: list[tuple[int, int, int]] = field(default_factory=list)  # (offset, end, tensor), sorted
     host: set[int] = field(default_factory=set)  # tensors with a valid host copy
-    used: int = 0
+    tensors: dict[str, int] = field(default_factory=dict)
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)  # (tensor, start) -> offset, as listed
     peak: int = 0
     loads: Counter[int] = field(default_factory=Counter)
     stores: Counter[int] = field(default_factory=Counter)
@@ -62,7 +64,7 @@ class _Machine:
 
     def run(self) -> Replay:
         graph = self.problem.graph
-        tensors = {t.name: a for a, t in enumerate(graph.tensors)}
+        self.tensors = {t.name: a for a, t in enumerate(graph.tensors)}
         operators = {v.name: i for i, v in enumerate(graph.operators)}
         self.host = {a for a, t in enumerate(graph.tensors) if t.is_home}
         if self.plan.source.fingerprint != self.problem.fingerprint():
@@ -75,8 +77,8 @@ class _Machine:
             self._violate(
                 None, f"planned for an alignment of {self.plan.alignment_bytes} B, the hardware needs {needed} B"
             )
-        moves = self._by_step(tensors)
-        offsets = {(r.tensor, r.start): r.offset_bytes for r in self.plan.residencies}
+        moves = self._by_step()
+        self.offsets = {(r.tensor, r.start): r.offset_bytes for r in self.plan.residencies}
         done: set[int] = set()
         for t, step in enumerate(self.plan.order):
             phases = moves[t]
@@ -86,7 +88,7 @@ class _Machine:
             if v is None:
                 self._violate(t, f"unknown operator {step.operator!r}")
             else:
-                self._execute(t, v, step.mode, done, offsets)
+                self._execute(t, v, step, done)
             for a, move in phases["store"]:
                 self._store(t, a, move)
             for a, move in phases["drop"]:
@@ -94,10 +96,10 @@ class _Machine:
         self._finish(done)
         return self._result()
 
-    def _by_step(self, tensors: dict[str, int]) -> dict[int, dict[str, list[tuple[int, Move]]]]:
+    def _by_step(self) -> dict[int, dict[str, list[tuple[int, Move]]]]:
         phases: dict[int, dict[str, list[tuple[int, Move]]]] = defaultdict(lambda: defaultdict(list))
         for move in self.plan.moves:
-            a = tensors.get(move.tensor)
+            a = self.tensors.get(move.tensor)
             if a is None:
                 self._violate(move.step, f"{move.kind} of unknown tensor {move.tensor!r}")
             elif move.step >= len(self.plan.order):
@@ -116,8 +118,8 @@ class _Machine:
         self.loads[a] += 1
         self._occupy(t, a, move.offset_bytes)
 
-    def _execute(self, t: int, v: int, number: int, done: set[int], offsets: dict[tuple[str, int], int]) -> None:
-        graph, problem = self.problem.graph, self.problem
+    def _execute(self, t: int, v: int, step: Step, done: set[int]) -> None:
+        graph = self.problem.graph
         operator = graph.operators[v]
         if v in done:
             self._violate(t, f"operator {operator.name!r} runs a second time")
@@ -127,27 +129,71 @@ class _Machine:
                 self._violate(
                     t, f"operator {operator.name!r} runs before {graph.operators[p].name!r}, which it depends on"
                 )
-        if number >= len(problem.modes[v]):
-            self._violate(t, f"operator {operator.name!r} has no mode {number}")
+        run = self._run(t, v, step)
+        if run is None:
             return
-        mode = problem.modes[v][number]
-        written = set(operator.outputs)
-        for a in mode.resident:
-            if a in written and a not in self.where:
-                offset = offsets.get((self._raw(a), t))
-                if offset is None:
-                    self._violate(t, f"operator {operator.name!r} writes {self._name(a)}, which has no residency here")
-                else:
-                    self._occupy(t, a, offset)
-            elif a not in self.where:
+        found = self.problem.effects(v, run)
+        for a in found.needs:
+            if a not in self.where:
                 self._violate(t, f"operator {operator.name!r} needs {self._name(a)}, which is not resident")
-        self._check_room(t, operator.name, mode)
-        self.moved += mode.moved_bytes
+        for a in found.fetched:
+            if a not in self.host:
+                self._violate(t, f"operator {operator.name!r} streams {self._name(a)}, which has no host copy")
+        buffers = self._lay_buffers(t, step, found)
+        over = {w.output: w for w in found.overwrites}
+        for a in sorted(found.made, key=lambda a: a in over):
+            self._write(t, operator.name, a, over.get(a))
+        for held in buffers:
+            self.ranges.remove(held)
+        self.host.update(found.sent)
+        self.moved += found.moved_bytes
 
-    def _check_room(self, t: int, name: str, mode: Mode) -> None:
-        free = self.problem.capacity_bytes - self.used
-        if 0 < mode.workspace_bytes > free:
-            self._violate(t, f"operator {name!r} needs {mode.workspace_bytes} B of workspace, {free} B are free")
+    def _run(self, t: int, v: int, step: Step) -> Run | None:
+        """How the operator runs, None where it cannot run so."""
+        name, modes = repr(step.operator), self.problem.modes[v]
+        if step.mode >= len(modes):
+            self._violate(t, f"operator {name} has no mode {step.mode}")
+            return None
+        streamed = {self.tensors.get(b.tensor, -1): b.tensor for b in step.buffers if b.tensor is not None}
+        for a in streamed.keys() - {s.tensor for s in modes[step.mode].streams}:
+            self._violate(t, f"operator {name} cannot stream {streamed[a]!r} in mode {step.mode}")
+            return None
+        return Run(step.mode, frozenset(streamed))
+
+    def _write(self, t: int, name: str, a: int, over: Overwrite | None) -> None:
+        """Make a tensor resident where the plan has it, in place of what it overwrites."""
+        offset = self.offsets.get((self._raw(a), t))
+        if offset is None:
+            self._violate(t, f"operator {name!r} writes {self._name(a)}, which has no residency here")
+        elif a in self.where:
+            self._violate(t, f"operator {name!r} writes {self._name(a)}, which is already resident")
+        else:
+            if over is not None and over.input in self.where:
+                start = self.where[over.input][0] - self.problem.aligned(over.distance_bytes)
+                if offset != start:
+                    self._violate(t, f"{self._name(a)} at {offset} overwrites {self._name(over.input)} from {start} on")
+                self._free(t, over.input)
+            self._occupy(t, a, offset)
+
+    def _lay_buffers(self, t: int, step: Step, found: Effects) -> list[tuple[int, int, int]]:
+        """Give each buffer of the run its place, beside everything else; what has to be freed after the step."""
+        needed = Counter({(a, self.problem.aligned(size)): 1 for a, size in found.buffers})
+        given = Counter((None if b.tensor is None else self.tensors[b.tensor], b.size_bytes) for b in step.buffers)
+        for a, size in needed - given:
+            what = "a workspace" if a is None else f"a buffer for {self._name(a)}"
+            self._violate(t, f"operator {step.operator!r} needs {what} of {size} B, which it does not have")
+        for a, size in given - needed:
+            what = "workspace" if a is None else f"buffer for {self._name(a)}"
+            self._violate(t, f"operator {step.operator!r} has no need of a {what} of {size} B")
+        taken: list[tuple[int, int, int]] = []
+        for b in step.buffers:
+            what = "the workspace" if b.tensor is None else f"the buffer of {b.tensor!r}"
+            self._check_place(t, what, b.offset_bytes, b.size_bytes)
+            if b.size_bytes:
+                taken.append((b.offset_bytes, b.offset_bytes + b.size_bytes, -1))
+                insort(self.ranges, taken[-1])
+            self.peak = max(self.peak, b.offset_bytes + b.size_bytes)
+        return taken
 
     def _store(self, t: int, a: int, move: Move) -> None:
         self._check_size(t, a, move)
@@ -156,13 +202,15 @@ class _Machine:
             self.host.add(a)
 
     def _drop(self, t: int, a: int, move: Move) -> None:
-        if not self._is_here(t, a, move):
-            return
+        if self._is_here(t, a, move):
+            self._free(t, a)
+
+    def _free(self, t: int, a: int) -> None:
+        """End a residency at the end of step t."""
         offset, since = self.where.pop(a)
         size = self.problem.sizes[a]
         if size:
             del self.ranges[bisect_left(self.ranges, (offset, offset + size, a))]
-        self.used -= size
         self.rebuilt.append(Residency(self._raw(a), since, t + 1, offset, size))
 
     def _is_here(self, t: int, a: int, move: Move) -> bool:
@@ -176,26 +224,27 @@ class _Machine:
         return True
 
     def _occupy(self, t: int, a: int, offset: int) -> None:
-        """Put a tensor at an offset and check its place; overlaps are checked against both neighbours."""
-        size, alignment = self.problem.sizes[a], self.problem.alignment_bytes
-        end = offset + size
+        """Put a tensor at an offset and check its place."""
+        size = self.problem.sizes[a]
         self.where[a] = (offset, t)
+        self._check_place(t, self._name(a), offset, size)
+        self.peak = max(self.peak, offset + size)
+        if size:
+            insort(self.ranges, (offset, offset + size, a))
+
+    def _check_place(self, t: int, what: str, offset: int, size: int) -> None:
+        """Alignment, capacity, and overlaps, of which both neighbours are looked at."""
+        alignment, end = self.problem.alignment_bytes, offset + size
         if offset % alignment:
-            self._violate(t, f"{self._name(a)} at {offset} is not aligned to {alignment} B")
+            self._violate(t, f"{what} at {offset} is not aligned to {alignment} B")
         if end > self.problem.capacity_bytes:
-            self._violate(
-                t, f"{self._name(a)} at [{offset}, {end}) lies outside the {self.problem.capacity_bytes} B scratchpad"
-            )
-        self.used += size
-        self.peak = max(self.peak, end)
-        if not size:
-            return
+            self._violate(t, f"{what} at [{offset}, {end}) lies outside the {self.problem.capacity_bytes} B scratchpad")
         # Valid ranges are disjoint, so only the neighbours can overlap; after a violation more may.
-        i = bisect_left(self.ranges, (offset, end, a))
-        for start, stop, b in self.ranges[max(0, i - 1) : i + 1]:
+        i = bisect_left(self.ranges, (offset, end, -1))
+        for start, stop, b in self.ranges[max(0, i - 1) : i + 1] if size else ():
             if start < end and offset < stop:
-                self._violate(t, f"{self._name(a)} at [{offset}, {end}) overlaps {self._name(b)} at [{start}, {stop})")
-        insort(self.ranges, (offset, end, a))
+                other = "a buffer" if b < 0 else self._name(b)
+                self._violate(t, f"{what} at [{offset}, {end}) overlaps {other} at [{start}, {stop})")
 
     def _check_size(self, t: int, a: int, move: Move) -> None:
         if move.size_bytes != self.problem.sizes[a]:

@@ -35,7 +35,7 @@ def mutants(plan: Plan, problem: Problem) -> Iterator[Mutant]:
 
 def _rebuild(plan: Plan, problem: Problem, residencies: list[Residency], moves: tuple[Move, ...] | None = None) -> Plan:
     if moves is None:
-        moves = derive_moves(problem, residencies)
+        moves = derive_moves(problem, plan.order, residencies)
     total = sum(m.size_bytes for m in moves if m.kind != "drop")
     claims = replace(
         plan.claims,
@@ -95,7 +95,7 @@ def _swapped(plan: Plan, problem: Problem) -> Iterator[Mutant]:
     number = {v.name: i for i, v in enumerate(graph.operators)}
     index = {t.name: a for a, t in enumerate(graph.tensors)}
     order = [number[step.operator] for step in plan.order]
-    uses = problem.uses(order, [0] * len(order))
+    uses = problem.uses(order)
     for t in range(len(order) - 1):
         swap = {t: t + 1, t + 1: t}
         moved = []

@@ -14,12 +14,13 @@ from cosma.schedule.timeline import Timeline
 
 
 def least_traffic(problem: Problem, order: Sequence[int] | None = None) -> int | None:
-    """Least non-compulsory bytes, addresses ignored, over all schedules or for one; None if infeasible."""
-    graph, sizes = problem.graph, problem.sizes
+    """Least non-compulsory bytes, addresses ignored, over all schedules or for one; None if infeasible.
+
+    Over all modes and sets of streamed operands as well.
+    """
+    graph = problem.graph
     n = len(graph.operators)
-    home = frozenset(a for a, t in enumerate(graph.tensors) if t.is_home)
-    outputs = frozenset(a for a, t in enumerate(graph.tensors) if t.kind == "output")
-    start = (frozenset(), frozenset(), home, frozenset())
+    start = (frozenset(), frozenset(), frozenset(a for a, t in enumerate(graph.tensors) if t.is_home))
     queue = [(0, 0, start)]
     tie = itertools.count(1)
     least = {start: 0}
@@ -27,36 +28,50 @@ def least_traffic(problem: Problem, order: Sequence[int] | None = None) -> int |
         cost, _, state = heapq.heappop(queue)
         if cost > least[state]:
             continue
-        executed, resident, host, loaded = state
+        executed = state[0]
         if len(executed) == n:
-            return cost
-        candidates = range(n) if order is None else [order[len(executed)]]
-        for v in candidates:
-            if v in executed or any(p not in executed for p in graph.predecessors[v]):
-                continue
-            for mode in problem.modes[v]:
-                needed = frozenset(mode.resident)
-                written = needed & frozenset(graph.operators[v].outputs)
-                fetch = needed - written - resident
-                if not fetch <= host:
-                    continue
-                load_cost = sum(sizes[a] for a in fetch if a not in home or a in loaded)
-                after = executed | {v}
-                for size in range(len(resident - needed) + 1):
-                    for out in itertools.combinations(sorted(resident - needed), size):
-                        kept = (resident - set(out)) | needed
-                        if sum(sizes[a] for a in kept) + mode.workspace_bytes > problem.capacity_bytes:
-                            continue
-                        pending = [a for a in out if a not in host and any(r not in after for r in graph.readers[a])]
-                        # A tensor that is dropped without a host copy is gone; one that is still read must be stored.
-                        store_cost = sum(sizes[a] for a in pending)
-                        new_host = host | set(pending) | (outputs & written)
-                        new = (after, kept, frozenset(new_host), loaded | (fetch & home))
-                        total = cost + load_cost + store_cost + mode.moved_bytes
-                        if total < least.get(new, total + 1):
-                            least[new] = total
-                            heapq.heappush(queue, (total, next(tie), new))
+            return cost - problem.compulsory_bytes
+        for v in range(n) if order is None else [order[len(executed)]]:
+            if v not in executed and all(p in executed for p in graph.predecessors[v]):
+                for paid, new in _moves(problem, v, *state):
+                    if cost + paid < least.get(new, cost + paid + 1):
+                        least[new] = cost + paid
+                        heapq.heappush(queue, (cost + paid, next(tie), new))
     return None
+
+
+def _moves(problem: Problem, v: int, executed: frozenset[int], resident: frozenset[int], host: frozenset[int]):
+    """(bytes moved, state afterwards) of every way to run operator v now."""
+    graph, sizes, align = problem.graph, problem.sizes, problem.alignment_bytes
+    reads, writes = frozenset(graph.operators[v].inputs), frozenset(graph.operators[v].outputs)
+    after = executed | {v}
+    pending = frozenset(a for a, readers in enumerate(graph.readers) if any(r not in after for r in readers))
+    for mode in problem.modes[v]:
+        for k in range(len(mode.streams) + 1):
+            for streams in itertools.combinations(mode.streams, k):
+                streamed = frozenset(s.tensor for s in streams)
+                needed, made, lost = reads - streamed, writes - streamed, frozenset(w.input for w in mode.overwrites)
+                # What is streamed in has to be with the host; from the scratchpad it can be stored there first.
+                stored = (reads & streamed) - host
+                if not stored <= resident or not needed - resident <= host:
+                    continue
+                extra = sum(
+                    -(-size // align) * align for size in (mode.workspace_bytes, *(s.buffer_bytes for s in streams))
+                )
+                for w in mode.overwrites:
+                    extra -= len(
+                        set(range(sizes[w.input])) & set(range(-w.distance_bytes, sizes[w.output] - w.distance_bytes))
+                    )
+                for count in range(len(resident - needed) + 1):
+                    for out in map(frozenset, itertools.combinations(sorted(resident - needed), count)):
+                        kept = (resident - out) | needed | made
+                        if sum(sizes[a] for a in kept) + extra > problem.capacity_bytes:
+                            continue
+                        saved = stored | ((out | lost) & pending) - host
+                        outputs = frozenset(a for a in made if graph.tensors[a].kind == "output")
+                        moved = [*(needed - resident), *saved, *outputs]
+                        paid = sum(sizes[a] for a in moved) + sum(s.moved_bytes for s in streams)
+                        yield paid, (after, kept - lost, host | saved | outputs | (writes & streamed))
 
 
 def least_peak(problem: Problem) -> int:
@@ -108,7 +123,7 @@ def can_be_placed(blocks: Sequence[tuple[int, int, int]], capacity: int) -> bool
 
 def overfull_steps(timeline: Timeline, evicted: Iterable[int]) -> set[int]:
     """Steps at which what is resident exceeds the capacity, however it is placed."""
-    capacity, blocks = timeline.problem.capacity_bytes, timeline.blocks(evicted)
+    capacity, blocks = timeline.problem.capacity_bytes, timeline.layout(evicted).blocks
     return {
         t for t in range(len(timeline.order)) if sum(b.size_bytes for b in blocks if b.start <= t < b.end) > capacity
     }

@@ -1,10 +1,12 @@
 """Random small problems for hypothesis and for seeded loops."""
 
 import random
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
 from cosma.graph import Graph, Operator, Tensor
+from cosma.modes import Mode, Overwrite, Stream
 from cosma.problem import Problem
 
 
@@ -47,3 +49,36 @@ def random_problem(seed: int, most_operators: int = 7) -> Problem:
 
 
 problems = st.integers(0, 10**9).map(random_problem)
+
+
+def with_modes(problem: Problem, seed: int, in_place: bool = True) -> Problem:
+    """The problem with up to three random modes an operator: streams of any buffer, workspaces, outputs over inputs."""
+    rng = random.Random(seed)
+    modes = tuple(
+        tuple(_mode(problem, v, rng, in_place) for _ in range(rng.choice((1, 1, 2, 3))))
+        for v in range(len(problem.graph.operators))
+    )
+    return replace(problem, modes=modes)
+
+
+def _mode(problem: Problem, v: int, rng: random.Random, in_place: bool) -> Mode:
+    operator, sizes = problem.graph.operators[v], problem.sizes
+    over: tuple[Overwrite, ...] = ()
+    if in_place and rng.random() < 0.3:
+        output, read, distance = rng.choice(operator.outputs), rng.choice(operator.inputs), rng.choice((0, 0, 0, 1, -1))
+        if max(0, distance) < sizes[output] and max(0, -distance) < sizes[read]:
+            over = (Overwrite(output, read, distance),)
+    taken = {a for w in over for a in (w.output, w.input)}
+    streams = []
+    for a in problem.operands[v]:
+        if a not in taken and rng.random() < 0.5:
+            times = rng.choice((1, 1, 2)) if a in operator.inputs else 1
+            streams.append(Stream(a, rng.randint(0, sizes[a]), sizes[a] * times))
+    return Mode(tuple(streams), rng.choice((0, 0, 0, 1, 2)), over)
+
+
+def modal_problem(seed: int, most_operators: int = 5, in_place: bool = True) -> Problem:
+    """A random problem with modes, on a scratchpad from its smallest capacity on."""
+    problem = with_modes(Problem(random_graph(seed, most_operators), 2**40), seed, in_place)
+    low, high = problem.smallest_capacity_bytes, problem.peak_bytes(range(len(problem.graph.operators)))
+    return problem.with_capacity(max(1, random.Random(-seed).randint(low, max(low, high))))

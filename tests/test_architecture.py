@@ -16,7 +16,7 @@ PACKAGE = Path(cosma.__file__).parent
 LAYERS = [
     ("errors", "units", "deadline", "names", "files", "kinds"),
     ("workers",),
-    ("graph", "problem", "plan", "verify"),
+    ("graph", "modes", "problem", "plan", "verify"),
     ("target",),
     ("frontend",),
     ("milp",),
@@ -163,3 +163,14 @@ def test_paths_that_are_named_exist() -> None:
             assert (ROOT / path).is_file(), f"{source} names {path}"
         for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text):
             assert name in names, f"{source} names {name}"
+
+
+def test_the_glossary_names_what_exists() -> None:
+    """`Class.field` and `module.name` in its last column are in the code."""
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    lines = [line for line in (ROOT / "docs" / "glossary.md").read_text().splitlines() if line.startswith("| ")]
+    names = [name for line in lines for name in re.findall(r"`([\w.]+)`", line.split("|")[3])]
+    assert len(names) > 40
+    for name in names:
+        for part in name.split("."):
+            assert re.search(rf"\b{part}\b", source) or any(part in path.parts for path in PACKAGE.rglob("*")), name

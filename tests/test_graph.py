@@ -5,7 +5,8 @@ from hypothesis import given, settings
 
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Tensor
-from cosma.problem import Mode, Problem
+from cosma.modes import Mode, Overwrite, Stream
+from cosma.problem import Problem
 from cosma.target.fusion import fuse
 from tests import oracle
 from tests.strategies import problems
@@ -118,10 +119,11 @@ def test_alignment_and_modes() -> None:
     problem = Problem(g, 64, 16)
     assert problem.sizes == (16, 16, 16)
     assert problem.working_set_bytes == 32
-    # A mode that streams x needs no residency for it; one that works in place takes no bytes of its own.
-    modes = ((Mode((0, 1)), Mode((1,), 0, 16)), (Mode((1, 2), -16),))
+    # A mode that streams x through 3 bytes (16 of the scratchpad); one in which y is written over p.
+    modes = ((Mode(), Mode((Stream(0, 0, 16),))), (Mode(overwrites=(Overwrite(2, 1),)),))
     other = Problem(g, 64, 16, modes)
-    assert other.working_sets == (16, 16)
-    assert other.smallest_modes == (1, 0)
+    assert other.working_sets == (32, 16)
+    assert (other.least_bytes, other.smallest_capacity_bytes) == ((16, 16), 16)
+    assert [run.mode for run in other.with_capacity(16).runs] == [1, 0]
     assert other.fingerprint() != problem.fingerprint()
     assert problem.with_capacity(32).fingerprint() == problem.fingerprint()

@@ -15,9 +15,11 @@ from cosma.frontend.imported import DTYPE_BITS, DType
 from cosma.milp import backends
 from cosma.milp.backends import DEFAULT_BACKEND
 from cosma.milp.programme import ModelTooLargeError
+from cosma.modes import Mode, Overwrite
 from cosma.plan import Plan
-from cosma.problem import Mode, Problem
+from cosma.problem import Problem
 from cosma.schedule import gap_programme
+from cosma.schedule.eviction import belady
 from cosma.schedule.timeline import Timeline
 from cosma.target.fusion import POINTWISE
 from cosma.units import format_bytes
@@ -59,15 +61,16 @@ def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
     if min(timeline.room) < 0:
         return None
     try:
-        ilp = gap_programme.build(timeline, (), frozenset(), deadline)
+        stated = gap_programme.build(timeline, (), (timeline, belady(timeline)), deadline)
     except ModelTooLargeError:
         return None
-    if not ilp.gaps:
+    if stated.is_decided:
         return timeline.cost(())
-    solved = backends.solve(ilp.model, DEFAULT_BACKEND, deadline)
+    solved = backends.solve(stated.model, DEFAULT_BACKEND, deadline)
     if solved.status != "optimal" or solved.values is None:
         return None
-    return timeline.cost(g for g, keep in zip(ilp.gaps, solved.values, strict=False) if not keep)
+    found, evicted = stated.decode(solved.values)
+    return found.cost(evicted)
 
 
 class _Levers:
@@ -92,12 +95,12 @@ class _Levers:
         return Lever(kind, change, then, self.now - then, assumes)
 
     def _least(self, problem: Problem, order: Sequence[int] | None = None) -> int | None:
-        modes = self.timeline.modes if order is None else problem.smallest_modes
-        return least_bytes(Timeline(problem, tuple(order or self.timeline.order), modes), self.deadline)
+        runs = self.timeline.runs if order is None else problem.runs
+        return least_bytes(Timeline(problem, tuple(order or self.timeline.order), runs), self.deadline)
 
     def _capacities(self, here: int) -> Iterator[Lever]:
         """The least capacities at which the optimum falls, by bisection: more room never costs more."""
-        peak = max(self.problem.footprint(self.timeline.order, self.timeline.modes))
+        peak = max(self.timeline.footprint())
         low, then = self.problem.capacity_bytes, here
         for _ in range(STEPS_OF_CAPACITY):
             high, found = peak, None
@@ -136,7 +139,7 @@ class _Levers:
             tried.append(changed)
             names = [self._called(v) for v in changed]
             shown = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
-            least = min(self._saving(v, mode) for v, mode in changed.items())
+            least = min(self.problem.sizes[mode.overwrites[0].output] for mode in changed.values())
             yield from self._with_modes(changed, f"in place: {shown}; {least:,} B less taken at each such step")
         every = self._modes_in_place(range(len(self.timeline.order)))
         if every not in tried:
@@ -156,23 +159,19 @@ class _Levers:
                 continue
             output = sizes[operator.outputs[0]]
             dying = (a for a in operator.inputs if graph.tensors[a].kind != "output" and self.timeline.uses[a][-1] == t)
-            if output and any(sizes[a] >= output for a in dying):
-                mode = self.problem.modes[v][self.timeline.modes[v]]
-                changed[v] = replace(mode, workspace_bytes=mode.workspace_bytes - output)
+            over = next((a for a in dying if sizes[a] >= output > 0), None)
+            if over is not None:
+                changed[v] = replace(self.problem.modes[v][0], overwrites=(Overwrite(operator.outputs[0], over),))
         return changed
 
     def _called(self, v: int) -> str:
         operator = self.problem.graph.operators[v]
         return f"{operator.op_type} {operator.name!r}"
 
-    def _saving(self, v: int, mode: Mode) -> int:
-        return self.problem.modes[v][self.timeline.modes[v]].workspace_bytes - mode.workspace_bytes
-
     def _with_modes(self, changed: dict[int, Mode], text: str) -> Iterator[Lever]:
         modes = list(self.problem.modes)
         for v, mode in changed.items():
-            number = self.timeline.modes[v]
-            modes[v] = (*modes[v][:number], mode, *modes[v][number + 1 :])
+            modes[v] = (mode,)
         then = self._least(replace(self.problem, modes=tuple(modes)))
         if then is not None and then < self.best:
             yield self._lever("in-place", text, then, "the same order; the hardware can do it in place")

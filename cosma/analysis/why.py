@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 
 from cosma.graph import Kind
-from cosma.plan import Plan, Residency
+from cosma.plan import Plan, Residency, runs_of
 from cosma.problem import Problem
 from cosma.schedule.timeline import Timeline
 
@@ -83,8 +83,8 @@ def timeline_of(plan: Plan, problem: Problem) -> Timeline:
     """The plan's schedule. The plan must be valid for the problem."""
     index = {v.name: i for i, v in enumerate(problem.graph.operators)}
     order = tuple(index[step.operator] for step in plan.order)
-    modes = dict(zip(order, (step.mode for step in plan.order), strict=True))
-    return Timeline(problem, order, tuple(modes[v] for v in range(len(order))))
+    runs = dict(runs_of(problem, plan.order))
+    return Timeline(problem, order, tuple(runs[v] for v in range(len(order))))
 
 
 def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
@@ -94,9 +94,9 @@ def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
         change[r.start] += r.size_bytes
         change[r.end] -= r.size_bytes
     taken, total = [], 0
-    for t, v in enumerate(timeline.order):
+    for t in range(len(timeline.order)):
         total += change[t]
-        taken.append(total + timeline.problem.modes[v][timeline.modes[v]].workspace_bytes)
+        taken.append(total + sum(timeline.problem.aligned(size) for _, size in timeline.effects[t].buffers))
     return taken
 
 
@@ -171,11 +171,11 @@ class _Explainer:
     def _binding(self, a: int, short: dict[int, int]) -> Binding:
         step = max(short, key=lambda t: (short[t], -t))
         v, timeline, problem = self.timeline.order[step], self.timeline, self.problem
-        mode = problem.modes[v][timeline.modes[v]]
+        effects = timeline.effects[step]
         occupants = []
         for b, stays in self.stays.items():
             if any(r.start <= step < r.end for r in stays):
-                waits = None if b in mode.resident else next((t for t in timeline.uses[b] if t > step), None)
+                waits = None if b in effects.resident else next((t for t in timeline.uses[b] if t > step), None)
                 occupants.append(Occupant(problem.graph.tensors[b].name, problem.sizes[b], waits))
         occupants.sort(key=lambda o: (o.next_use is not None, -o.size_bytes, o.tensor))
         return Binding(
@@ -185,7 +185,7 @@ class _Explainer:
             short[step],
             tuple(short),
             any(timeline.room[t] < problem.sizes[a] for t in short),
-            mode.workspace_bytes,
+            sum(problem.aligned(size) for _, size in effects.buffers),
             tuple(occupants),
         )
 

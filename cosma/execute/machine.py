@@ -13,11 +13,13 @@ import psutil
 from cosma.errors import InputError, VerificationError
 from cosma.execute.kernels import Kernels
 from cosma.execute.runtime import Bytes, Value, allocate
-from cosma.plan import Move, Plan
+from cosma.modes import Run
+from cosma.plan import Move, Plan, Step
 from cosma.problem import Problem
 
 # Every byte of a free range holds this: NaN for floating-point numbers, -1 or the largest value for integers.
 POISON = 0xFF
+_FILL = 0xA5  # what buffers hold while an operator runs
 EventKind = Literal["load", "exec", "store", "drop"]
 
 
@@ -66,21 +68,22 @@ class Machine:
     home: dict[int, Bytes]
     _scratchpad: Bytes = field(init=False)
     _host: dict[int, Bytes] = field(init=False)  # blocks as large as in the scratchpad
+    _tensors: dict[str, int] = field(default_factory=dict)
+    _offsets: dict[tuple[int, int], int] = field(default_factory=dict)  # (tensor, start of a residency) -> offset
     _where: dict[int, int] = field(default_factory=dict)  # resident tensor -> offset
     _ranges: list[tuple[int, int]] = field(default_factory=list)  # the residents' own bytes, sorted
     _events: list[Event] = field(default_factory=list)
     _resident: int = 0
     _peak: int = 0
-    _moved: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     _digests: dict[int, int] = field(default_factory=dict)
     _begin: float = 0.0
 
     def run(self) -> Executed:
         """Execute every step: its loads, its operator, its stores, its drops."""
         graph = self.problem.graph
-        tensors = {t.name: a for a, t in enumerate(graph.tensors)}
+        self._tensors = tensors = {t.name: a for a, t in enumerate(graph.tensors)}
         operators = {v.name: i for i, v in enumerate(graph.operators)}
-        offsets = {(tensors[r.tensor], r.start): r.offset_bytes for r in self.plan.residencies}
+        self._offsets = {(tensors[r.tensor], r.start): r.offset_bytes for r in self.plan.residencies}
         moves: dict[tuple[int, str], list[Move]] = defaultdict(list)
         for move in self.plan.moves:
             moves[move.step, move.kind].append(move)
@@ -89,7 +92,7 @@ class Machine:
         for t, step in enumerate(self.plan.order):
             for move in moves[t, "load"]:
                 self._load(t, tensors[move.tensor], move.offset_bytes)
-            self._execute(t, operators[step.operator], offsets)
+            self._execute(t, operators[step.operator], step)
             for move in moves[t, "store"]:
                 self._store(t, tensors[move.tensor], move.offset_bytes)
             for move in moves[t, "drop"]:
@@ -124,39 +127,78 @@ class Machine:
         self._occupy(t, a, offset)
         block = self._host[a]
         self._scratchpad[offset : offset + block.size] = block
-        self._note(t, "load", self._raw(a), begin, block.size, a)
+        self._note(t, "load", self._raw(a), begin, block.size)
 
-    def _execute(self, t: int, v: int, offsets: dict[tuple[int, int], int]) -> None:
+    def _execute(self, t: int, v: int, step: Step) -> None:
+        """Run an operator on operands in the scratchpad, and on host copies of those that are streamed.
+
+        What it writes over an input comes from elsewhere, so whether the hardware can do that is not tried out here. A
+        buffer is filled with something, then freed: what it overlaps would be damaged.
+        """
         kernel, operator = self.kernels.kernels[v], self.problem.graph.operators[v]
+        buffers = {self._tensors[b.tensor]: b for b in step.buffers if b.tensor is not None}
+        found = self.problem.effects(v, Run(step.mode, frozenset(buffers)))
         begin = time.perf_counter()
-        for a in operator.outputs:
-            if (a, t) not in offsets:
-                raise VerificationError(f"step {t}: {operator.name!r} writes {self._name(a)}, which has no residency")
-            self._occupy(t, a, offsets[a, t])
-            # Free, and so poison already, unless it overlaps what is resident: that is lost before it can be read.
-            self._view(a).data[:] = POISON
-        for a in operator.inputs:
-            if a not in self._where:
-                raise VerificationError(f"step {t}: {operator.name!r} reads {self._name(a)}, which is not resident")
-        kernel.run({a: self._view(a) for a in (*operator.inputs, *operator.outputs)})
-        self._note(t, "exec", operator.name, begin)
-        self._digests |= {a: digest(self._view(a).data) for a in operator.outputs}
+        for b in step.buffers:
+            self._scratchpad[b.offset_bytes : b.offset_bytes + b.size_bytes] = _FILL
+            self._peak = max(self._peak, b.offset_bytes + b.size_bytes)
+        over = {w.output: w.input for w in found.overwrites}
+        values = {a: self._operand(t, v, a) for a in found.needs}
+        values |= {a: self._streamed(t, v, a) for a in found.fetched}
+        for a in (a for a in found.made if a not in over):
+            self._make(t, v, a)
+            values[a] = self._view(a)
+        values |= {a: Value(*self.kernels.types[a], allocate(self._bytes(a))) for a in (*found.sent, *over)}
+        kernel.run(values)
+        for a, replaced in over.items():
+            self._free(replaced)
+            self._make(t, v, a)
+            self._view(a).data[:] = values[a].data
+        for a in found.sent:
+            self._host[a] = self._block(a, values[a].data)
+        for b in step.buffers:
+            self._scratchpad[b.offset_bytes : b.offset_bytes + b.size_bytes] = POISON
+        self._note(t, "exec", operator.name, begin, found.moved_bytes)
+        self._digests |= {a: digest(values[a].data) for a in operator.outputs}
+
+    def _operand(self, t: int, v: int, a: int) -> Value:
+        """A resident input."""
+        if a not in self._where:
+            raise VerificationError(f"step {t}: {self._label(v)} reads {self._name(a)}, which is not resident")
+        return self._view(a)
+
+    def _streamed(self, t: int, v: int, a: int) -> Value:
+        """An input that stays with the host."""
+        if a not in self._host:
+            raise VerificationError(f"step {t}: {self._label(v)} streams {self._name(a)}, which the host has not")
+        return Value(*self.kernels.types[a], self._host[a][: self._bytes(a)])
+
+    def _make(self, t: int, v: int, a: int) -> None:
+        """Give an output its place."""
+        if (a, t) not in self._offsets:
+            raise VerificationError(f"step {t}: {self._label(v)} writes {self._name(a)}, which has no residency")
+        self._occupy(t, a, self._offsets[a, t])
+        # Free, and so poison already, unless it overlaps what is resident: that is lost before it can be read.
+        self._view(a).data[:] = POISON
 
     def _store(self, t: int, a: int, offset: int) -> None:
         begin = time.perf_counter()
         block = self._scratchpad[offset : offset + self.problem.sizes[a]].copy()
         self._host[a] = block
-        self._note(t, "store", self._raw(a), begin, block.size, a)
+        self._note(t, "store", self._raw(a), begin, block.size)
 
     def _drop(self, t: int, a: int) -> None:
         begin = time.perf_counter()
         if a not in self._where:
             raise VerificationError(f"step {t}: drop of {self._name(a)}, which is not resident")
+        self._free(a)
+        self._note(t, "drop", self._raw(a), begin)
+
+    def _free(self, a: int) -> None:
         offset, size = self._where.pop(a), self.problem.sizes[a]
         self._scratchpad[offset : offset + size] = POISON
         del self._ranges[bisect_left(self._ranges, (offset, offset + self._bytes(a)))]
         self._resident -= size
-        self._note(t, "drop", self._raw(a), begin)
 
     def _occupy(self, t: int, a: int, offset: int) -> None:
         end = offset + self.problem.sizes[a]
@@ -181,21 +223,14 @@ class Machine:
                 raise VerificationError(f"step {t}: bytes in [{free}, {start}) changed, though nothing resides there")
             free = max(free, end)
 
-    def _note(self, t: int, kind: EventKind, name: str, begin: float, moved: int = 0, a: int = -1) -> None:
-        if moved:
-            self._moved[kind, a] += moved
+    def _note(self, t: int, kind: EventKind, name: str, begin: float, moved: int = 0) -> None:
         seconds = time.perf_counter() - begin
         self._events.append(Event(t, kind, name, moved, self._resident, begin - self._begin, seconds))
 
     def _result(self) -> Executed:
         graph = self.problem.graph
-        total = sum(self._moved.values())
-        # The first load of what the host has and the store of an output are compulsory; the rest is not.
-        compulsory = sum(
-            self.problem.sizes[a]
-            for kind, a in self._moved
-            if (kind == "load" and graph.tensors[a].is_home) or (kind == "store" and graph.tensors[a].kind == "output")
-        )
+        total = sum(event.bytes for event in self._events)
+        compulsory = self.problem.compulsory_bytes
         returned = [a for a, t in enumerate(graph.tensors) if t.kind == "output"]
         for a in returned:
             if a not in self._host:
@@ -208,6 +243,9 @@ class Machine:
 
     def _raw(self, a: int) -> str:
         return self.problem.graph.tensors[a].name
+
+    def _label(self, v: int) -> str:
+        return repr(self.problem.graph.operators[v].name)
 
     def _name(self, a: int) -> str:
         return repr(self._raw(a))

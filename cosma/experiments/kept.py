@@ -8,7 +8,7 @@ from typing import Any
 
 from cosma.compile import Prepared
 from cosma.errors import InputError
-from cosma.plan import SCHEMA_VERSION, Claims, Plan, Residency, Step, derive_moves
+from cosma.plan import SCHEMA_VERSION, Buffer, Claims, Plan, Residency, Step, derive_moves
 from cosma.problem import Problem
 from cosma.verify import check
 
@@ -20,7 +20,17 @@ def keep(plan: Plan, problem: Problem, bound_name: str) -> Kept:
     operators = {v.name: i for i, v in enumerate(problem.graph.operators)}
     tensors = {t.name: a for a, t in enumerate(problem.graph.tensors)}
     return {
-        "order": [[operators[step.operator], step.mode] for step in plan.order],
+        "order": [
+            [
+                operators[step.operator],
+                step.mode,
+                *(
+                    [None if b.tensor is None else tensors[b.tensor], b.offset_bytes, b.size_bytes]
+                    for b in step.buffers
+                ),
+            ]
+            for step in plan.order
+        ],
         "residencies": [[tensors[r.tensor], r.start, r.end, r.offset_bytes] for r in plan.residencies],
         "non_compulsory_bytes": plan.claims.non_compulsory_bytes,
         "peak_use_bytes": plan.claims.peak_use_bytes,
@@ -52,6 +62,10 @@ def _plan(kept: Any, prepared: Prepared) -> Plan:
         Residency(tensors[a].name, start, end, offset, problem.sizes[a])
         for a, start, end, offset in kept["residencies"]
     )
+    order = tuple(
+        Step(operators[v].name, mode, tuple(Buffer(None if a is None else tensors[a].name, *at) for a, *at in buffers))
+        for v, mode, *buffers in kept["order"]
+    )
     return Plan(
         schema_version=SCHEMA_VERSION,
         generator="",
@@ -61,7 +75,7 @@ def _plan(kept: Any, prepared: Prepared) -> Plan:
         alignment_bytes=problem.alignment_bytes,
         solver="",
         claims=Claims("optimal", problem.compulsory_bytes, cost, cost, kept["peak_use_bytes"]),
-        order=tuple(Step(operators[v].name, mode) for v, mode in kept["order"]),
+        order=order,
         residencies=residencies,
-        moves=derive_moves(problem, residencies),
+        moves=derive_moves(problem, order, residencies),
     )

@@ -39,8 +39,9 @@ Search = Generator[list[Probe], list[Found | None], None]
 
 def grid_bytes(problem: Problem) -> int:
     """The optimum changes at multiples of this only: the common divisor of all that takes room."""
-    workspaces = [abs(mode.workspace_bytes) for modes in problem.modes for mode in modes]
-    return gcd(*problem.sizes, *workspaces) or problem.alignment_bytes
+    modes = [mode for modes in problem.modes for mode in modes]
+    buffers = [n for mode in modes for n in (mode.workspace_bytes, *(s.buffer_bytes for s in mode.streams))]
+    return gcd(*problem.sizes, *map(problem.aligned, buffers)) or problem.alignment_bytes
 
 
 def staircase(problem: Problem) -> Search:
@@ -49,7 +50,7 @@ def staircase(problem: Problem) -> Search:
     The probes of a round do not depend on each other, so the search does not depend on who is faster.
     """
     grid = grid_bytes(problem)
-    low = problem.working_set_bytes
+    low = problem.smallest_capacity_bytes
     enough = max(low, sum(problem.sizes))
     known: dict[int, Found] = {}
     todo = {low: Probe(low), enough: Probe(enough)}

@@ -35,7 +35,7 @@ def summary_rows(plan: Plan, problem: Problem, evictions: Sequence[Eviction]) ->
     claims, source, capacity = plan.claims, plan.source, problem.capacity_bytes
     used = f"{100 * claims.peak_use_bytes / capacity:.1f} % of the scratchpad"
     timeline = timeline_of(plan, problem)
-    peak = max(problem.footprint(timeline.order, timeline.modes))
+    peak = max(timeline.footprint())
     tensors = len({e.tensor for e in evictions})
     what = "activations and weights" if source.weights else "activations only"
     dims = "".join(f", {key}={value}" for key, value in source.dims.items())
@@ -70,7 +70,7 @@ def facts(plan: Plan, problem: Problem) -> dict[str, Any]:
             "solver": plan.solver,
             "capacity_bytes": problem.capacity_bytes,
             **asdict(plan.claims),
-            "peak_bytes": max(problem.footprint(timeline.order, timeline.modes)),
+            "peak_bytes": max(timeline.footprint()),
             "proof": proof_line(plan),
             "order": about_order(plan),
         },

@@ -153,10 +153,19 @@ def _step_rows(plan: Plan, problem: Problem) -> list[list[Any]]:
     taken = resident_bytes(plan, timeline)
     rows: list[list[Any]] = []
     for t, v in enumerate(timeline.order):
-        operator, mode = problem.graph.operators[v], problem.modes[v][timeline.modes[v]]
+        operator = problem.graph.operators[v]
         # What a mode moves by itself has no direction of its own; it counts as loaded.
-        loaded = moved["load"][t] + mode.moved_bytes
-        rows.append([operator.name, operator.op_type, problem.mode_bytes(mode), taken[t], loaded, moved["store"][t]])
+        loaded = moved["load"][t] + timeline.effects[t].moved_bytes
+        rows.append(
+            [
+                operator.name,
+                operator.op_type,
+                problem.run_bytes(v, timeline.runs[v]),
+                taken[t],
+                loaded,
+                moved["store"][t],
+            ]
+        )
     return rows
 
 

@@ -238,8 +238,7 @@ def largest_working_sets(problem: Problem) -> list[tuple[str, str, list[tuple[st
     ranked = sorted(range(len(problem.working_sets)), key=lambda v: (-problem.working_sets[v], v))[:SHOWN]
     rows = []
     for v in ranked:
-        mode = min(problem.modes[v], key=problem.mode_bytes)
-        operands = [(problem.graph.tensors[a].name, problem.sizes[a]) for a in mode.resident]
+        operands = [(problem.graph.tensors[a].name, problem.sizes[a]) for a in problem.operands[v]]
         operator = problem.graph.operators[v]
         rows.append((operator.name, operator.op_type, operands, problem.working_sets[v]))
     return rows

@@ -3,14 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cosma.plan import SCHEMA_VERSION, Claims, Plan, Source, Step, derive_moves
+from cosma.plan import SCHEMA_VERSION, Buffer, Claims, Plan, Source, Step, derive_moves
 from cosma.schedule.timeline import Timeline
 from cosma.verify import check
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A residency decision with addresses. bound_bytes holds for every plan of the same schedule; rests_on says why."""
+    """A residency decision with addresses: of residencies, then of buffers, in the order of the timeline.
+
+    bound_bytes holds for every plan of the same schedule; rests_on says why.
+    """
 
     timeline: Timeline
     evicted: frozenset[int]
@@ -25,6 +28,9 @@ def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, sol
     timeline = placed.timeline
     problem = timeline.problem
     residencies = timeline.residencies(placed.evicted, placed.offsets)
+    order = _steps(placed, len(residencies))
+    tops = [r.offset_bytes + r.size_bytes for r in residencies]
+    tops += [b.offset_bytes + b.size_bytes for step in order for b in step.buffers]
     return Plan(
         schema_version=SCHEMA_VERSION,
         generator=generator,
@@ -38,11 +44,23 @@ def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, sol
             compulsory_bytes=problem.compulsory_bytes,
             non_compulsory_bytes=placed.cost_bytes,
             bound_bytes=bound_bytes,
-            peak_use_bytes=max((r.offset_bytes + r.size_bytes for r in residencies), default=0),
+            peak_use_bytes=max(tops, default=0),
         ),
-        order=tuple(Step(problem.graph.operators[v].name, timeline.modes[v]) for v in timeline.order),
+        order=order,
         residencies=residencies,
-        moves=derive_moves(problem, residencies),
+        moves=derive_moves(problem, order, residencies),
+    )
+
+
+def _steps(placed: Placed, residencies: int) -> tuple[Step, ...]:
+    """The schedule with the addresses of its buffers, which come after those of that many residencies."""
+    timeline, graph = placed.timeline, placed.timeline.problem.graph
+    buffers: dict[int, list[Buffer]] = {}
+    for (t, a, size), offset in zip(timeline.buffers(), placed.offsets[residencies:], strict=True):
+        buffers.setdefault(t, []).append(Buffer(None if a is None else graph.tensors[a].name, offset, size))
+    return tuple(
+        Step(graph.operators[v].name, timeline.runs[v].mode, tuple(buffers.get(t, ())))
+        for t, v in enumerate(timeline.order)
     )
 
 

@@ -7,6 +7,7 @@ place: at the worst a step starts afresh, with its own operands alone in the scr
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cosma.modes import Overwrite
 from cosma.schedule.timeline import Timeline
 
 
@@ -22,27 +23,48 @@ class _Live:
 @dataclass(slots=True)
 class _Machine:
     timeline: Timeline
+    tops: tuple[int, ...]
     evicted: set[int]
     live: dict[int, _Live] = field(default_factory=dict)
     offsets: dict[tuple[int, int], int] = field(default_factory=dict)  # (tensor, start) -> offset
 
     def step(self, t: int, ending: dict[int, int | None]) -> None:
         """Run step t. `ending`: operand -> the gap that starts here, None after the last use."""
-        wanted = sorted((a for a in ending if a not in self.live), key=lambda a: (-self._size(a), a))
-        if not all(self._put(a, t, ending) for a in wanted):
-            self._start_afresh(t, ending)
+        over = {w.output: w for w in self.timeline.effects[t].overwrites}
+        wanted = sorted((a for a in ending if a not in self.live), key=lambda a: (a in over, -self._size(a), a))
+        fits = self._clear_top(t, ending)
+        if not fits or not all(self._lay_over(over[a], t) if a in over else self._put(a, t, ending) for a in wanted):
+            self._start_afresh(t, ending, over)
         for a, gap in ending.items():
             if gap is None or gap in self.evicted:
                 del self.live[a]
             else:
                 self.live[a].gap = gap
 
+    def _clear_top(self, t: int, operands: dict[int, int | None]) -> bool:
+        """Evict what lies where the step's buffers go; whether no operand does."""
+        there = [b for b, place in self.live.items() if place.offset + self._size(b) > self.tops[t]]
+        for b in there:
+            if b not in operands:
+                self._evict(b)
+        return not any(b in operands for b in there)
+
+    def _lay_over(self, over: Overwrite, t: int) -> bool:
+        """Place an output over the input that it overwrites, if it meets nothing else there."""
+        low = self.live[over.input].offset - self.timeline.problem.aligned(over.distance_bytes)
+        high = low + self._size(over.output)
+        others = ((p.offset, p.offset + self._size(b)) for b, p in self.live.items() if b != over.input)
+        if low < 0 or high > self.tops[t] or any(start < high and low < end for start, end in others):
+            return False
+        self._settle(over.output, low, t)
+        return True
+
     def _put(self, a: int, t: int, operands: dict[int, int | None]) -> bool:
         """Place a tensor where it costs least: 0 in a free range, else the eviction of what lies there."""
         size, best = self._size(a), None
         tops = [0, *(place.offset + self._size(b) for b, place in self.live.items())]
         for low in sorted(set(tops)):
-            if low + size > self._room(t):
+            if low + size > self.tops[t]:
                 break
             there = [b for b, p in self.live.items() if p.offset < low + size and low < p.offset + self._size(b)]
             if size and any(b in operands for b in there):
@@ -57,7 +79,7 @@ class _Machine:
         self._settle(a, best[1], t)
         return True
 
-    def _start_afresh(self, t: int, operands: dict[int, int | None]) -> None:
+    def _start_afresh(self, t: int, operands: Iterable[int], over: dict[int, Overwrite]) -> None:
         """Evict everything, the operands that were here already too, and lay the operands side by side."""
         for b, place in list(self.live.items()):
             if place.start == t:
@@ -65,9 +87,16 @@ class _Machine:
             else:
                 self._evict(b)
         top = 0
+        pairs = {w.input: w for w in over.values()}
         for a in operands:
-            self._settle(a, top, t)
-            top += self._size(a)
+            if a in pairs:
+                before = self.timeline.problem.aligned(pairs[a].distance_bytes)
+                self._settle(a, top + max(0, before), t)
+                self._settle(pairs[a].output, top + max(0, -before), t)
+                top = max(place.offset + self._size(b) for b, place in self.live.items())
+            elif a not in over:
+                self._settle(a, top, t)
+                top += self._size(a)
 
     def _evict(self, b: int) -> None:
         gap = self.live.pop(b).gap
@@ -81,19 +110,13 @@ class _Machine:
     def _size(self, a: int) -> int:
         return self.timeline.problem.sizes[a]
 
-    def _room(self, t: int) -> int:
-        """The capacity less the step's workspace, which takes the top."""
-        timeline = self.timeline
-        v = timeline.order[t]
-        return timeline.problem.capacity_bytes - max(0, timeline.problem.modes[v][timeline.modes[v]].workspace_bytes)
-
 
 def place_online(timeline: Timeline, evicted: Iterable[int]) -> tuple[frozenset[int], tuple[int, ...]]:
-    """Gaps to evict, at least those given, and offsets for the intervals that result. Capacity >= M_R.
+    """Gaps to evict, at least those given, and offsets for the intervals that result and the buffers. Capacity >= M_R.
 
     O(steps x resident tensors^2).
     """
-    machine = _Machine(timeline, set(evicted))
+    machine = _Machine(timeline, timeline.tops(), set(timeline.lost.union(evicted)))
     ending: list[dict[int, int | None]] = [{} for _ in timeline.order]
     for a, steps in enumerate(timeline.uses):
         if steps:
@@ -103,4 +126,5 @@ def place_online(timeline: Timeline, evicted: Iterable[int]) -> tuple[frozenset[
     for t, operands in enumerate(ending):
         machine.step(t, operands)
     gone = frozenset(machine.evicted)
-    return gone, tuple(machine.offsets[a, start] for a, start, _ in timeline.intervals(gone))
+    placed = (machine.offsets[a, start] for a, start, _ in timeline.intervals(gone))
+    return gone, (*placed, *timeline.buffers_on_top())

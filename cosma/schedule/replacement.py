@@ -7,13 +7,14 @@ As long as every cut is proved, the ILP's bound holds for plans with addresses.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cosma.deadline import Deadline
 from cosma.milp import backends
 from cosma.milp.programme import ModelTooLargeError
 from cosma.schedule import gap_programme
 from cosma.schedule.eviction import belady
+from cosma.schedule.gap_programme import Cut
 from cosma.schedule.packing import proved_unplaceable
 from cosma.schedule.placed import Placed, cheapest
 from cosma.schedule.placement import Block, place
@@ -28,85 +29,95 @@ _SHRINK_NODES = 500  # packing effort while a conflict is narrowed down; only th
 class Conflict:
     """Kept gaps that were not placed together, and the blocks that they alone make at steps [start, end).
 
-    Whoever keeps the set has to place at least these.
+    A plan that keeps the set has to place at least these; not exact: or somewhat less.
     """
 
     gaps: frozenset[int]
     blocks: list[Block]
     start: int
     end: int
+    is_exact: bool
 
 
 def solve(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
-    """The least non-compulsory traffic of a schedule, placed. Requires capacity >= M_R.
+    """The least non-compulsory traffic of a schedule, placed. Requires that each operator fits in some run.
 
-    At the deadline the best plan so far is returned: Belady's, if need be.
+    Where operators have modes to choose from, the runs of `timeline` are only where this begins. At the deadline the
+    best plan so far is returned: Belady's, if need be.
     """
-    bound = moved = timeline.cost(())
+    bound = 0 if timeline.problem.has_choices else timeline.cost(())
     proved, basis = True, ""
     best, _ = settle(timeline, belady(timeline), deadline)
-    cuts: list[frozenset[int]] = []
+    cuts: list[Cut] = []
     for _ in range(MAX_ROUNDS):
         if best.cost_bytes <= bound or deadline.passed:
             break
-        evicted, known, rests_on = _solve_ilp(timeline, cuts, best.evicted, backend, deadline)
-        if proved and moved + known > bound:
-            bound, basis = moved + known, rests_on
-        if evicted is None or timeline.cost(evicted) >= best.cost_bytes:
+        found, known, rests_on = _solve_programme(best, cuts, backend, deadline)
+        if proved and known > bound:
+            bound, basis = known, rests_on
+        if found is None or found[0].cost(found[1]) >= best.cost_bytes:
             break
-        settled, fits = settle(timeline, evicted, deadline)
+        settled, fits = settle(*found, deadline)
         best = cheapest((best, settled))
         if fits or deadline.passed:
             break
-        conflict = find_conflict(timeline, evicted, deadline)
-        cuts.append(conflict.gaps)
+        conflict = find_conflict(*found, deadline)
+        cuts.append(_cut(found[0], conflict))
         capacity, alignment = timeline.problem.capacity_bytes, timeline.problem.alignment_bytes
-        proved = proved and proved_unplaceable(conflict.blocks, capacity, alignment, deadline)
-    return Placed(timeline, best.evicted, best.offsets, best.cost_bytes, bound, basis)
+        proved = proved and conflict.is_exact and proved_unplaceable(conflict.blocks, capacity, alignment, deadline)
+    return replace(best, bound_bytes=bound, rests_on=basis)
 
 
-def _solve_ilp(
-    timeline: Timeline, cuts: list[frozenset[int]], incumbent: frozenset[int], backend: str, deadline: Deadline
-) -> tuple[frozenset[int] | None, int, str]:
-    """The gaps to evict, None if not found; a lower bound in bytes, and what it rests on."""
+def _solve_programme(
+    best: Placed, cuts: list[Cut], backend: str, deadline: Deadline
+) -> tuple[tuple[Timeline, frozenset[int]] | None, int, str]:
+    """A timeline and the gaps to evict, None if not found; a lower bound in bytes, and what it rests on."""
     try:
-        ilp = gap_programme.build(timeline, cuts, incumbent, deadline)
+        stated = gap_programme.build(best.timeline, cuts, (best.timeline, best.evicted), deadline)
     except ModelTooLargeError:
         return None, 0, ""
-    if not ilp.gaps:
-        return frozenset(), 0, ""
-    solved = backends.solve(ilp.model, backend, deadline)
-    bound = max(0, solved.bound or 0) * ilp.unit
-    if solved.values is None:
-        return None, bound, solved.rests_on
-    evicted = frozenset(g for g, keep in zip(ilp.gaps, solved.values, strict=False) if not keep)
-    return evicted, bound, solved.rests_on
+    least = stated.timeline.base_bytes
+    if stated.is_decided:
+        return (stated.timeline, frozenset()), least, ""
+    solved = backends.solve(stated.model, backend, deadline)
+    bound = 0 if solved.bound is None else least + solved.bound * stated.unit
+    return None if solved.values is None else stated.decode(solved.values), bound, solved.rests_on
+
+
+def _cut(timeline: Timeline, conflict: Conflict) -> Cut:
+    """The conflict as a row: its gaps, and how the operators run at its steps."""
+    gaps = frozenset(timeline.gaps[g] for g in conflict.gaps)
+    inside = timeline.order[conflict.start : conflict.end] if timeline.problem.has_choices else ()
+    return Cut(gaps, tuple((v, timeline.runs[v]) for v in inside))
 
 
 def settle(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[Placed, bool]:
     """Place a residency decision, and whether that went without evicting more. No bound is proved."""
-    problem = timeline.problem
-    found = place(timeline.blocks(evicted), problem.capacity_bytes, problem.alignment_bytes, deadline.remaining_s)
+    problem, layout = timeline.problem, timeline.layout(evicted)
+    found = place(layout.blocks, problem.capacity_bytes, problem.alignment_bytes, deadline.remaining_s)
     if found is not None:
-        count = len(timeline.intervals(evicted))
-        return Placed(timeline, evicted, found[:count], timeline.cost(evicted), 0), True
+        return Placed(timeline, evicted, layout.offsets(found), timeline.cost(evicted), 0), True
     evicted, offsets = place_online(timeline, evicted)
     return Placed(timeline, evicted, offsets, timeline.cost(evicted), 0), False
 
 
 def find_conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> Conflict:
     """A small set of kept gaps that were not placed together, never empty; larger when time runs out."""
-    blocks = timeline.blocks(evicted)
+    blocks = timeline.layout(evicted).blocks
 
     def fails(start: int, end: int) -> bool:
         return deadline.passed or not _window_fits(timeline, blocks, start, end)
 
     end = _least(1, len(timeline.order), lambda t: fails(0, t))
     start = end - _least(1, end, lambda length: fails(end - length, end))
+    gone = evicted | timeline.lost
     kept = [
         g
         for g, gap in enumerate(timeline.gaps)
-        if g not in evicted and gap.first < end - 1 and gap.second > start and timeline.problem.sizes[gap.tensor]
+        if g not in evicted | timeline.lost
+        and gap.first < end - 1
+        and gap.second > start
+        and timeline.problem.sizes[gap.tensor]
     ]
     needed = kept
     for g in sorted(kept, key=lambda g: (timeline.gaps[g].second - timeline.gaps[g].first, g)):
@@ -114,10 +125,11 @@ def find_conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadlin
         gone = evicted | (frozenset(kept) - frozenset(without))
         if not without or deadline.passed:
             break
-        if not _window_fits(timeline, timeline.blocks(gone), start, end):
+        if not _window_fits(timeline, timeline.layout(gone).blocks, start, end):
             needed = without
     gone = evicted | (frozenset(kept) - frozenset(needed))
-    return Conflict(frozenset(needed), _clip(timeline.blocks(gone), start, end), start, end)
+    layout = timeline.layout(gone)
+    return Conflict(frozenset(needed), _clip(layout.blocks, start, end), start, end, layout.is_exact)
 
 
 def _window_fits(timeline: Timeline, blocks: Sequence[Block], start: int, end: int) -> bool:

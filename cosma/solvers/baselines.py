@@ -4,7 +4,7 @@ None of these looks at schedule, addresses and replacement together. Where the a
 scratchpad there is no plan, and so no traffic to report.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cosma.deadline import Deadline
 from cosma.problem import Problem
@@ -30,18 +30,18 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
         evicted = rule(timeline)
     except TooManySumsError as error:
         return Outcome(None, 0, "trivial", (str(error),))
-    blocks = timeline.blocks(evicted)
+    layout = timeline.layout(evicted)
+    blocks = layout.blocks
     offsets = best_fit(blocks, problem.alignment_bytes, arena(blocks, len(order)))
     top = max((o + b.size_bytes for o, b in zip(offsets, blocks, strict=True)), default=0)
     if top > problem.capacity_bytes:
         why = f"the arena needs {top:,} B, the scratchpad has {problem.capacity_bytes:,} B: fragmentation"
         return Outcome(None, 0, "trivial", (why,))
-    count = len(timeline.intervals(evicted))
-    best = Placed(timeline, evicted, offsets[:count], timeline.cost(evicted), 0)
+    best = Placed(timeline, evicted, layout.offsets(offsets), timeline.cost(evicted), 0)
     return Outcome(best, 0, "trivial", ("a fixed rule, no search",), first_s=deadline.elapsed_s)
 
 
-def arena_order(blocks: list[Block], steps: int) -> list[int]:
+def arena_order(blocks: Sequence[Block], steps: int) -> list[int]:
     """The order in which TensorFlow Lite's arena places blocks: whole-horizon ones first, then by size descending.
 
     Equal sizes by first use. Each goes into the tightest gap among those placed that it meets in time.
@@ -53,13 +53,13 @@ def arena_order(blocks: list[Block], steps: int) -> list[int]:
     )
 
 
-def _as_they_come(blocks: list[Block], _: int) -> list[int]:
+def _as_they_come(blocks: Sequence[Block], _: int) -> list[int]:
     """What an allocator without foresight does: place blocks when they are first needed."""
     return sorted(range(len(blocks)), key=lambda i: (blocks[i].start, i))
 
 
 # name -> (schedule, replacement, order of placement)
-_Baseline = tuple[str, Callable[[Timeline], frozenset[int]], Callable[[list[Block], int], list[int]]]
+_Baseline = tuple[str, Callable[[Timeline], frozenset[int]], Callable[[Sequence[Block], int], list[int]]]
 BASELINES: dict[str, _Baseline] = {
     "tflite-exported-belady": ("exported", belady, arena_order),
     "tflite-exported-greedy": ("exported", least_bytes, arena_order),

@@ -18,12 +18,20 @@ Solve = Callable[[Problem, Options, Deadline], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A solver: what it does in one line, what may follow the colon, whether it states one programme for everything."""
+    """A solver: what it does in one line, what may follow the colon, whether it states one programme for everything.
+
+    chooses_modes: whether it decides how operators run. The others take each as it is: every operand resident.
+    """
 
     solve: Solve
     what: str
     inner: tuple[str, ...] = ()
     is_programme: bool = False
+    chooses_modes: bool = False
+
+    def supports(self, problem: Problem) -> bool:
+        """Whether its answers and bounds are right for a problem; asked here and nowhere else."""
+        return self.chooses_modes or not problem.has_choices
 
 
 SOLVERS: dict[str, Entry] = {
@@ -34,7 +42,7 @@ SOLVERS: dict[str, Entry] = {
     "paper-peak": Entry(
         paper.solve_peak, "the paper's order of smallest peak, Eq. 13-15, then compact", BACKENDS, True
     ),
-    "compact": Entry(compact.solve, "integer programme of replacement on three orders", BACKENDS),
+    "compact": Entry(compact.solve, "integer programme of replacement on three orders", BACKENDS, chooses_modes=True),
     "tflite-exported-belady": Entry(baselines.solve, "TensorFlow Lite's arena, exported order, Belady"),
     "tflite-exported-greedy": Entry(baselines.solve, "TensorFlow Lite's arena, exported order, greedy ILP"),
     "tflite-peak-belady": Entry(baselines.solve, "TensorFlow Lite's arena, order of smallest peak, Belady"),
@@ -43,7 +51,7 @@ SOLVERS: dict[str, Entry] = {
 }
 
 
-def find(options: Options) -> Solve:
+def find(options: Options) -> Entry:
     """The solver that the options name. Raises InputError naming the alternatives."""
     entry = SOLVERS.get(options.name)
     if entry is None:
@@ -55,4 +63,13 @@ def find(options: Options) -> Solve:
         wanted = "--write-model" if options.write_model is not None else "--root-bound"
         those = ", ".join(name for name, other in SOLVERS.items() if other.is_programme)
         raise InputError(f"{wanted}: solver {options.name!r} states no programme of the whole; use one of {those}")
+    return entry
+
+
+def solver_for(problem: Problem, options: Options) -> Solve:
+    """The solver that the options name. Raises InputError, also where it does not support the problem."""
+    entry = find(options)
+    if not entry.supports(problem):
+        those = ", ".join(name for name, other in SOLVERS.items() if other.supports(problem))
+        raise InputError(f"solver {options.name!r} cannot choose how operators run; use one of {those}")
     return entry.solve

@@ -11,6 +11,7 @@ from cosma.analysis.why import explain, resident_bytes, sentence
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
+from cosma.modes import Mode, Overwrite
 from cosma.plan import Plan, Source
 from cosma.problem import Problem
 from cosma.schedule.eviction import belady
@@ -109,7 +110,7 @@ def test_in_place_and_better_replacement_are_those_of_brute_force(seed: int) -> 
             output = problem.sizes[operator.outputs[0]]
             for a in operator.inputs:
                 if graph.readers[a][-1] == v and graph.tensors[a].kind != "output" and problem.sizes[a] >= output > 0:
-                    modes[v] = (replace(modes[v][0], workspace_bytes=-output),)
+                    modes[v] = (Mode(overwrites=(Overwrite(operator.outputs[0], a),)),)
     here, then = oracle.least_traffic(problem, order), oracle.least_traffic(replace(problem, modes=tuple(modes)), order)
     levers = {lever.kind: lever for lever in would_help(plan, problem, explain(plan, problem))}  # the last of a kind
     if here < plan.claims.non_compulsory_bytes:

@@ -250,7 +250,7 @@ def test_a_bound_that_its_own_plan_contradicts(monkeypatch) -> None:
     def claim(*_: object) -> Outcome:
         return Outcome(dear, dear.cost_bytes + 1, "some programme, some solver", ("some solver: optimal",))
 
-    monkeypatch.setattr(registry, "find", lambda _: claim)
+    monkeypatch.setattr(registry, "solver_for", lambda *_: claim)
     result = compile_problem(prepared, Hardware("h", 25), Options())
     assert (result.status, result.bound_bytes, result.bound_name) == ("feasible", 0, "trivial")
     assert result.why[0] == (

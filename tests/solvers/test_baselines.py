@@ -100,7 +100,7 @@ def test_bytes_and_feasibility_are_reproduced(name: str) -> None:
         traffic, intervals = simulate(problem, order, "greedy" if "greedy" in name else "belady")
         size = arena_bytes(intervals, problem.sizes, len(order), name != "best-fit")
         options = Options(name)
-        outcome = registry.find(options)(problem, options, FOREVER)
+        outcome = registry.find(options).solve(problem, options, FOREVER)
         if size > problem.capacity_bytes:
             assert outcome.best is None, seed
             assert f"the arena needs {size:,} B" in outcome.why[0]

@@ -31,7 +31,7 @@ from tests.strategies import random_graph
 
 def run(problem: Problem, solver: str = "divide", **more: object) -> Outcome:
     options = Options(solver, **more)  # type: ignore[arg-type]
-    outcome = registry.find(options)(problem, options, FOREVER)
+    outcome = registry.find(options).solve(problem, options, FOREVER)
     assert outcome.best is not None
     assert not violations(outcome.best)
     assert outcome.bound_bytes <= outcome.best.cost_bytes

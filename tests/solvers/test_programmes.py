@@ -12,7 +12,8 @@ from cosma.graph import Graph, Operator, Tensor
 from cosma.milp import backends, ortools_backend, pulp_backend
 from cosma.milp.backends import BUNDLED
 from cosma.milp.programme import Model, Solved
-from cosma.problem import Mode, Problem
+from cosma.modes import Mode
+from cosma.problem import Problem
 from cosma.schedule.placed import violations
 from cosma.solvers import registry
 from cosma.solvers.options import Options
@@ -30,7 +31,7 @@ EXACT = ("auto", "joint", "paper")
 
 def run(problem: Problem, solver: str, without: frozenset[str] = frozenset(), seconds: float = 60.0) -> Outcome:
     options = Options(solver, time_limit_s=seconds, without=without)
-    outcome = registry.find(options)(problem, options, Deadline.after(seconds))
+    outcome = registry.find(options).solve(problem, options, Deadline.after(seconds))
     if outcome.best is not None:
         assert not violations(outcome.best)
         assert outcome.bound_bytes <= outcome.best.cost_bytes
@@ -155,7 +156,7 @@ def test_workspaces_are_part_of_the_programmes() -> None:
     for seed in range(120):
         problem = tight(seed, 6)
         rng = random.Random(seed)
-        modes = tuple((Mode(m.resident, rng.choice((0, 0, 1, 3))),) for (m,) in problem.modes)
+        modes = tuple((Mode(workspace_bytes=rng.choice((0, 0, 1, 3))),) for _ in problem.modes)
         problem = Problem(problem.graph, problem.capacity_bytes + 3, 1, modes)
         best = oracle.least_traffic(problem)
         for solver in EXACT:
@@ -188,7 +189,7 @@ def test_time_and_memory_bound_the_building() -> None:
     outcome = run(problem, "paper", frozenset(STRENGTHENINGS), seconds=0.0)
     assert outcome.best is not None
     options = Options("paper", memory_limit_bytes=1000, without=frozenset({"cutoff"}))
-    outcome = registry.find(options)(tight(5, 40), options, FOREVER)
+    outcome = registry.find(options).solve(tight(5, 40), options, FOREVER)
     assert "outgrew the memory limit" in outcome.why[0]
     assert not violations(outcome.best)
 
@@ -299,7 +300,7 @@ def test_written_models_can_be_read_and_solved(suffix: str, tmp_path) -> None:
     _, problem, best = hard(range(200), 7)[0]
     path = tmp_path / f"model{suffix}"
     options = Options("paper", without=frozenset({"cutoff"}), write_model=path)
-    outcome = registry.find(options)(problem, options, FOREVER)
+    outcome = registry.find(options).solve(problem, options, FOREVER)
     assert outcome.best.cost_bytes == best
     script = (
         "import highspy, sys; h = highspy.Highs(); h.silent(); h.readModel(sys.argv[1]); h.run(); "

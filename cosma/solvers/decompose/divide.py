@@ -51,9 +51,6 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     first_s = deadline.elapsed_s
     if best.cost_bytes == 0:
         return Outcome(best, 0, "nothing to evict", ("a schedule fits without evictions",), 0, 0, first_s=first_s)
-    if any(len(modes) > 1 for modes in problem.modes):
-        why = "operators have several modes; only the smallest was tried"
-        return Outcome(best, 0, "trivial", (why,), first_s=first_s)
     floor, states = _bound(problem, best.timeline.order, deadline.share(0.3))
     best, why = improve(best, floor, options, deadline, first_s / 3)  # three orders took first_s
     name = "sub-DAG windows or forced residency" if floor else "trivial"

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cosma.graph import Graph, Kind, Operator, Tensor
-from cosma.problem import Mode, Problem
+from cosma.modes import Mode
+from cosma.problem import Problem
 from cosma.schedule.placed import Placed
 
 
@@ -57,7 +58,7 @@ class _Builder:
     def operator(self, name: str, inputs: list[int], outputs: list[int], workspace: int = 0) -> None:
         """An operator with its one mode: everything resident."""
         self.operators.append(Operator(name, "", tuple(inputs), tuple(outputs)))
-        self.modes.append((Mode(tuple(dict.fromkeys((*inputs, *outputs))), workspace),))
+        self.modes.append((Mode(workspace_bytes=workspace),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,8 @@ def stretch(ledger: Ledger, start: int, end: int) -> Stretch:
     build.operator("begin", [], [*arriving, first])
     ends = []
     for v in operators:
-        mode = problem.modes[v][timeline.modes[v]]
         inputs, outputs = [], []
-        for a in mode.resident:
+        for a in problem.operands[v]:
             if graph.producer[a] == v:
                 outputs.append(build.tensor(a, graph.tensors[a].kind))
             else:
@@ -124,10 +124,11 @@ def stretch(ledger: Ledger, start: int, end: int) -> Stretch:
         if not inside.intersection(graph.successors[v]):
             ends.append(build.token(f"after{v}"))
             outputs.append(ends[-1])
-        build.operator(str(v), inputs, outputs, mode.workspace_bytes)
+        build.operator(str(v), inputs, outputs, problem.modes[v][0].workspace_bytes)
     staying = [build.tensor(a, "input") for a in stays]
     last = build.token("end")
-    rest = problem.capacity_bytes - sum(problem.sizes[a] for a in stays)
+    whole = problem.capacity_bytes // problem.alignment_bytes * problem.alignment_bytes
+    rest = whole - sum(problem.sizes[a] for a in stays)
     build.operator("end", [*staying, *ends], [last], rest)
     for a in leaves:
         if a in build.number:  # it was out all along otherwise

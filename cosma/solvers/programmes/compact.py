@@ -26,7 +26,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     if best.cost_bytes == 0:
         why = "the exported order fits without evictions"
         return Outcome(best, 0, "nothing to evict", (why,), 0, 0, first_s=first_s)
-    if problem.graph.has_single_order and all(len(modes) == 1 for modes in problem.modes):
+    if problem.graph.has_single_order:
         why = "the graph allows one schedule only"
         name = named("integer programme", best.rests_on)
         return Outcome(best, best.bound_bytes, name, (why,), 0, first_s=first_s)

@@ -273,8 +273,6 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
         joint.add_windows(best.timeline.order, deadline.share(0.3))
     size = measure(joint.model, joint.index.unit, options, deadline)
     best, bound, rests_on, why = _rounds(joint, best, backend, options, deadline)
-    if any(len(modes) > 1 for modes in problem.modes):
-        bound = 0
     name = named("joint programme", rests_on) if bound else "trivial"
     return Outcome(best, bound, name, why, size=size, first_s=first_s)
 

@@ -29,10 +29,9 @@ def split(problem: Problem) -> list[Part]:
     """The parts of a problem in order, one if it has no such tensor. O(operators + tensors)."""
     graph = problem.graph
     count = len(graph.operators)
-    modes = problem.smallest_modes
     change = [0] * (count + 1)
     crossing = [-1] * (count + 1)  # some tensor that crosses from step k - 1 to step k
-    for a, steps in enumerate(problem.uses(range(count), modes)):
+    for a, steps in enumerate(problem.uses(range(count))):
         if steps and steps[-1] > steps[0]:
             change[steps[0] + 1] += 1
             change[steps[-1] + 1 if steps[-1] + 1 <= count else count] -= 1

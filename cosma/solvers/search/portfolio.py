@@ -48,8 +48,6 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     elif best.cost_bytes == options.known_bound:
         why = ("no schedule moves less on a larger scratchpad",)
         outcome = Outcome(best, best.cost_bytes, "larger scratchpad", why)
-    elif any(len(modes) > 1 for modes in problem.modes):
-        outcome = Outcome(best, 0, "trivial", ("operators have several modes; only the smallest was tried",))
     else:
         outcome = _search_all(problem, options, deadline, best)
     return replace(_raised(outcome, options.known_bound), first_s=first_s)

@@ -334,7 +334,7 @@ def bits(mask: int) -> Iterator[int]:
 
 
 def whole(problem: Problem) -> Space:
-    """The space of the whole problem, every operator in its smallest mode."""
+    """The space of the whole problem, of which every operator has one mode."""
     return part(problem, range(len(problem.graph.operators)), ())
 
 
@@ -346,9 +346,9 @@ def part(problem: Problem, operators: Sequence[int], resident: Sequence[int]) ->
     holds exactly for inputs and weights with one reader, and otherwise relaxes: the optimum is then a
     lower bound on what the tensors written here, and those used nowhere else, cost in any schedule.
     """
-    graph, modes = problem.graph, problem.smallest_modes
+    graph = problem.graph
     local = {v: i for i, v in enumerate(operators)}
-    wanted = [problem.modes[v][modes[v]].resident for v in operators]
+    wanted = [problem.operands[v] for v in operators]
     readers: dict[int, int] = {}
     for i, v in enumerate(operators):
         reads = set(graph.operators[v].inputs)
@@ -369,7 +369,7 @@ def part(problem: Problem, operators: Sequence[int], resident: Sequence[int]) ->
         written = set(graph.operators[v].outputs)
         inputs.append(tuple(number[a] for a in operands if a not in written and a in number))
         outputs.append(tuple(number[a] for a in operands if a in written))
-        workspace = problem.modes[v][modes[v]].workspace_bytes
+        workspace = problem.aligned(problem.modes[v][0].workspace_bytes)
         extra.append(workspace + sum(problem.sizes[a] for a in operands if a in passing))
     stores = [problem.needs_store(a) for a in tensors]
     return Space(

@@ -28,7 +28,7 @@ def decode(programme: Programme, values: Sequence[int]) -> Placed:
         values[address[a, start]] * index.unit if (a, start) in address else 0
         for a, start, _ in timeline.intervals(evicted)
     )
-    return Placed(timeline, evicted, offsets, timeline.cost(evicted), 0)
+    return Placed(timeline, evicted, (*offsets, *timeline.buffers_on_top()), timeline.cost(evicted), 0)
 
 
 def encode(programme: Programme, placed: Placed) -> dict[int, int]:
@@ -39,7 +39,7 @@ def encode(programme: Programme, placed: Placed) -> dict[int, int]:
     stored: set[int] = set()
     written = {a: t for t, v in enumerate(timeline.order) for a in index.problem.graph.operators[v].outputs}
     intervals = timeline.intervals(placed.evicted)
-    for (a, start, end), offset in zip(intervals, placed.offsets, strict=True):
+    for (a, start, end), offset in zip(intervals, placed.offsets, strict=False):
         first = programme.created if written.get(a) == start else programme.retrieved
         ones.add(first.get((a, start)))
         for t in range(start, end):

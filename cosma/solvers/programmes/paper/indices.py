@@ -67,10 +67,9 @@ class Indices:
 
 
 def index(problem: Problem, without: frozenset[str]) -> Indices:
-    """The variables of a problem, every operator in its smallest mode."""
+    """The variables of a problem, of which every operator has one mode."""
     graph = problem.graph
     count = len(graph.operators)
-    modes = [problem.modes[v][m] for v, m in enumerate(problem.smallest_modes)]
     ancestors = [0] * count
     descendants = [0] * count
     for v in range(count):
@@ -82,12 +81,12 @@ def index(problem: Problem, without: frozenset[str]) -> Indices:
     earliest = [mask.bit_count() for mask in ancestors]
     latest = [count - 1 - mask.bit_count() for mask in descendants]
     readers: list[list[int]] = [[] for _ in problem.sizes]
-    for v, mode in enumerate(modes):
-        for a in mode.resident:
+    for v, operands in enumerate(problem.operands):
+        for a in operands:
             if graph.producer[a] != v:
                 readers[a].append(v)
     life, live = [], []
-    used = {a for mode in modes for a in mode.resident}
+    used = {a for operands in problem.operands for a in operands}
     for a, tensor in enumerate(graph.tensors):
         writer = graph.producer[a]
         if a not in used:
@@ -102,7 +101,7 @@ def index(problem: Problem, without: frozenset[str]) -> Indices:
                 span, whole = range(earliest[writer] + 1, end), range(earliest[writer], max(end, latest[writer] + 1))
         life.append(span)
         live.append(whole)
-    workspaces = [max(0, mode.workspace_bytes) for mode in modes]
+    workspaces = [problem.aligned(mode.workspace_bytes) for (mode,) in problem.modes]
     unit = gcd(*(s for s in problem.sizes if s)) or problem.alignment_bytes
     everywhere = range(count)
     return Indices(
@@ -111,7 +110,7 @@ def index(problem: Problem, without: frozenset[str]) -> Indices:
         unit=unit,
         capacity=problem.capacity_bytes // unit,
         sizes=tuple(size // unit for size in problem.sizes),
-        operands=tuple(mode.resident for mode in modes),
+        operands=problem.operands,
         workspaces=tuple(
             problem.capacity_bytes // unit - (problem.capacity_bytes - size) // unit if size else 0
             for size in workspaces

@@ -39,8 +39,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     size = measure(model, indices.unit, options, deadline)
     solved = backends.solve(model, backend, deadline, options.log)
     best, why = better_of(incumbent, None if solved.values is None else decode(programme, solved.values), backend)
-    single = all(len(modes) == 1 for modes in problem.modes)
-    bound = moved + max(0, solved.bound or 0) * indices.unit if single else 0
+    bound = moved + max(0, solved.bound or 0) * indices.unit
     reasons = (solved.why or f"{backend}: {solved.status}", why)
     return Outcome(
         best, bound, named("time-indexed programme", solved.rests_on) if bound else "trivial",
