@@ -40,7 +40,7 @@ MUTATION_COLUMNS = (
     "model", "setting", "capacity", "alignment_bytes", "kind", "tried", "accepted", "bit_exact", "rejected",
     "rejected_run", "went_wrong", *VERSIONS,
 )  # fmt: skip
-# Network -> every how manieth of the mutants that the verifier rejects is run all the same.
+# Network -> run every n-th of the mutants that the verifier rejects all the same.
 MUTATED = {
     "tiny_branches": 1,
     "tiny_chain": 1,

@@ -1,4 +1,4 @@
-"""Modes: the ways to run an operator, and what running it in one of them does. Nobody else interprets a mode.
+"""Modes: the ways to run an operator, and what running it in one of them does. No other module interprets a mode.
 
 ```
              resident input          streamed input            overwritten input

@@ -14,7 +14,7 @@ from cosma.deadline import Deadline
 from cosma.frontend.imported import DTYPE_BITS, DType
 from cosma.milp import backends
 from cosma.milp.backends import DEFAULT_BACKEND
-from cosma.milp.programme import ModelTooLargeError
+from cosma.milp.programme import ProgrammeTooLargeError
 from cosma.modes import Mode, Overwrite
 from cosma.plan import Plan
 from cosma.problem import Problem
@@ -62,11 +62,11 @@ def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
         return None
     try:
         stated = gap_programme.build(timeline, (), (timeline, belady(timeline)), deadline)
-    except ModelTooLargeError:
+    except ProgrammeTooLargeError:
         return None
     if stated.is_decided:
         return timeline.cost(())
-    solved = backends.solve(stated.model, DEFAULT_BACKEND, deadline)
+    solved = backends.minimise(stated.programme, DEFAULT_BACKEND, deadline)
     if solved.status != "optimal" or solved.values is None:
         return None
     found, evicted = stated.decode(solved.values)

@@ -1,1 +1,1 @@
-"""Integer programmes as data, and who solves them."""
+"""Integer programmes as data, and the backends that solve them."""

@@ -1,4 +1,4 @@
-"""Who solves integer programmes: one function for all backends, which distrusts them all.
+"""Backends of integer programmes behind one function, which distrusts them all.
 
 Values are checked against the rows, bounds by `second_opinion.py`.
 """
@@ -10,7 +10,7 @@ from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.files import write_atomic
 from cosma.milp import ortools_backend, pulp_backend
-from cosma.milp.programme import Model, ModelTooLargeError, Solved
+from cosma.milp.programme import Programme, ProgrammeTooLargeError, Solved
 from cosma.milp.second_opinion import confirmed
 from cosma.workers.processes import StoppedError
 
@@ -20,40 +20,40 @@ _FIRST = 0.6  # of the time for the backend, the rest for a second opinion
 BUNDLED = (*ortools_backend.BUNDLED, "highs", "cbc")  # those that come along
 
 
-def solve(model: Model, backend: str, deadline: Deadline, log: bool = False) -> Solved:
-    """Solve a model with one thread and no gap tolerance: the same answer every time, unless time runs out.
+def minimise(programme: Programme, backend: str, deadline: Deadline, log: bool = False) -> Solved:
+    """Solve a programme with one thread and no gap tolerance: the same answer every time, unless time runs out.
 
     The bound, and the status that rests on it, are confirmed by something else than the backend. Raises
     InputError where the backend is not installed.
     """
-    call = ortools_backend.solve if backend in ortools_backend.NAMES else pulp_backend.solve
+    call = ortools_backend.minimise if backend in ortools_backend.NAMES else pulp_backend.minimise
     try:
-        solved = call(model, backend, deadline.share(_FIRST), log)
+        solved = call(programme, backend, deadline.share(_FIRST), log)
     except StoppedError as error:
         return Solved("unknown", why=f"{backend} {error}")
     if solved.values is not None:
-        broken = model.broken_rule(solved.values)
+        broken = programme.broken_rule(solved.values)
         if broken is not None:
-            why = f"{backend} returned values that break the model ({broken}); they are not used"
+            why = f"{backend} returned values that break the programme ({broken}); they are not used"
             return Solved("wrong", why=why)
         if solved.status == "optimal":
-            solved = replace(solved, bound=model.objective(solved.values))
-    return confirmed(model, solved, backend, deadline)
+            solved = replace(solved, bound=programme.objective(solved.values))
+    return confirmed(programme, solved, backend, deadline)
 
 
-def relaxation(model: Model, deadline: Deadline) -> float | None:
-    """The optimum of the model without integrality, in the objective's unit; None if not found in time.
+def relaxation(programme: Programme, deadline: Deadline) -> float | None:
+    """The optimum of the programme without integrality, in the objective's unit; None if not found in time.
 
     It is what the dual solution proves in exact arithmetic, so an error of the solver can only make it smaller.
     """
     try:
-        return ortools_backend.relaxation(model, deadline)
+        return ortools_backend.relaxation(programme, deadline)
     except StoppedError:
         return None
 
 
 def chosen(name: str) -> str:
-    """Who solves the programmes. Raises InputError where that is not installed, with how to install it."""
+    """The backend by its name, or the default one. Raises InputError where it is missing, with how to install it."""
     backend = name or DEFAULT_BACKEND
     if backend not in BUNDLED:
         try:
@@ -63,10 +63,10 @@ def chosen(name: str) -> str:
     return backend
 
 
-def write(model: Model, path: Path, unit: int, deadline: Deadline) -> str:
-    """Write the model as .lp or .mps, its objective in units of `unit` bytes; why it is not written, or ""."""
+def write(programme: Programme, path: Path, unit: int, deadline: Deadline) -> str:
+    """Write the programme as .lp or .mps, its objective in units of `unit` bytes; why it is not written, or ""."""
     try:
-        write_atomic(path, pulp_backend.export(model, path.suffix, unit, deadline))
-    except (ModelTooLargeError, StoppedError) as error:
+        write_atomic(path, pulp_backend.export(programme, path.suffix, unit, deadline))
+    except (ProgrammeTooLargeError, StoppedError) as error:
         return f"{path} not written: {error}"
     return ""

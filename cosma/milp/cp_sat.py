@@ -17,7 +17,7 @@ _LOOK_S = 0.05
 SAFE = {"presolve_inclusion_work_limit": 0, "merge_at_most_one_work_limit": 0.0}
 
 
-def solve(
+def search(
     program: "cp_model.CpModel", deadline: Deadline, *, effort: float = inf, log: bool = False, presolve: bool = True,
     relaxations: bool = True, callback: "cp_model.CpSolverSolutionCallback | None" = None,
 ) -> "tuple[cp_model.CpSolver, cp_model.CpSolverStatus]":  # fmt: skip

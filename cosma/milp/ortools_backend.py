@@ -1,4 +1,4 @@
-"""A model given to OR-Tools: CP-SAT through its own API, others through MathOpt."""
+"""A programme given to OR-Tools: CP-SAT through its own API, others through MathOpt."""
 
 import datetime
 import importlib
@@ -10,7 +10,7 @@ from cosma.deadline import Deadline
 from cosma.errors import InputError
 from cosma.milp import cp_sat
 from cosma.milp.dual_bound import exact_bound
-from cosma.milp.programme import Model, ModelTooLargeError, Solved
+from cosma.milp.programme import Programme, ProgrammeTooLargeError, Solved
 from cosma.workers import processes
 from cosma.workers.processes import LOOKING_S
 
@@ -22,14 +22,14 @@ NAMES = ("cp-sat", *_TYPES)
 BUNDLED = NAMES[:-1]  # those that come along
 _LEAST_S = 0.01
 _PLAIN = 10.0  # CP-SAT's deterministic seconds, to look for a better solution without relaxations
-_LARGE = 500_000  # terms; stating more takes seconds, and presolving them, in which nobody looks at the clock
+_LARGE = 500_000  # terms; stating more takes seconds, and presolving them, during which the clock is not read
 
 
-def solve(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
+def minimise(programme: Programme, backend: str, deadline: Deadline, log: bool) -> Solved:
     """One worker and a fixed seed; statuses as the solver means them. Raises StoppedError."""
-    if backend == "cp-sat" and model.size.terms <= _LARGE:
-        return _cp_sat(model, deadline, log)
-    sent = replace(model, deadline=deadline)
+    if backend == "cp-sat" and programme.size.terms <= _LARGE:
+        return _cp_sat(programme, deadline, log)
+    sent = replace(programme, deadline=deadline)
     if backend == "cp-sat":
         return processes.run("ortools", deadline, _cp_sat, sent, deadline, log)
     return processes.run("ortools", deadline, _math_opt, sent, backend, deadline, log)
@@ -51,56 +51,56 @@ def _require_here(backend: str) -> None:
         ) from None
 
 
-def look_below(model: Model, bound: int | None, deadline: Deadline) -> Solved:
+def look_below(programme: Programme, bound: int | None, deadline: Deadline) -> Solved:
     """A solution whose objective is below the bound, by CP-SAT without presolve.
 
     bound None: any solution at all. Status "infeasible" if there is none. Raises StoppedError.
     """
-    if model.size.terms <= _LARGE:
-        return _look_below(model, bound, deadline)
-    return processes.run("ortools", deadline, _look_below, replace(model, deadline=deadline), bound, deadline)
+    if programme.size.terms <= _LARGE:
+        return _look_below(programme, bound, deadline)
+    return processes.run("ortools", deadline, _look_below, replace(programme, deadline=deadline), bound, deadline)
 
 
-def _look_below(model: Model, bound: int | None, deadline: Deadline) -> Solved:
+def _look_below(programme: Programme, bound: int | None, deadline: Deadline) -> Solved:
     from ortools.sat.python import cp_model
 
-    stated = _cp_model(model, deadline)
+    stated = _cp_model(programme, deadline)
     if stated is None:
         return Solved("unknown")
-    program, x = stated
+    native, x = stated
     if bound is not None:
-        program.add(cp_model.LinearExpr.weighted_sum(x, model.costs) <= bound - 1 - model.offset)
+        native.add(cp_model.LinearExpr.weighted_sum(x, programme.costs) <= bound - 1 - programme.offset)
     # Without presolve what relaxations cost is mostly wasted, but some programmes need them.
-    solver, status = cp_sat.solve(program, deadline.share(0.5), effort=_PLAIN, presolve=False, relaxations=False)
+    solver, status = cp_sat.search(native, deadline.share(0.5), effort=_PLAIN, presolve=False, relaxations=False)
     if status == cp_model.UNKNOWN and not deadline.passed:
-        solver, status = cp_sat.solve(program, deadline, presolve=False)
+        solver, status = cp_sat.search(native, deadline, presolve=False)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return Solved("feasible", tuple(solver.value(v) for v in x))
     return Solved("infeasible" if status == cp_model.INFEASIBLE else "unknown")
 
 
-def _cp_model(model: Model, deadline: Deadline) -> "tuple[cp_model.CpModel, list[cp_model.IntVar]] | None":
+def _cp_model(programme: Programme, deadline: Deadline) -> "tuple[cp_model.CpModel, list[cp_model.IntVar]] | None":
     """The rows as CP-SAT takes them, without objective; None if time is up before they are stated."""
     from ortools.sat.python import cp_model
 
-    program = cp_model.CpModel()
-    x = [program.new_int_var(low, high, "") for low, high in zip(model.lows, model.highs, strict=True)]
-    for row in range(len(model.rules)):
-        columns, factors = model.terms(row)
+    native = cp_model.CpModel()
+    x = [native.new_int_var(low, high, "") for low, high in zip(programme.lows, programme.highs, strict=True)]
+    for row in range(len(programme.rules)):
+        columns, factors = programme.terms(row)
         expression = cp_model.LinearExpr.weighted_sum([x[c] for c in columns], list(factors))
-        low, high = model.row_lows[row], model.row_highs[row]
+        low, high = programme.row_lows[row], programme.row_highs[row]
         if low is None:
-            program.add(expression <= high)
+            native.add(expression <= high)
         elif high is None:
-            program.add(expression >= low)
+            native.add(expression >= low)
         else:
-            program.add_linear_constraint(expression, low, high)
+            native.add_linear_constraint(expression, low, high)
         if row % 1024 == 0 and deadline.passed:
             return None
-    return program, x
+    return native, x
 
 
-def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
+def _cp_sat(programme: Programme, deadline: Deadline, log: bool) -> Solved:
     from ortools.sat.python import cp_model
 
     class First(cp_model.CpSolverSolutionCallback):  # the time of the first solution
@@ -109,16 +109,16 @@ def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
         def on_solution_callback(self) -> None:
             self.seconds = self.wall_time if self.seconds is None else self.seconds
 
-    stated = _cp_model(model, deadline)
+    stated = _cp_model(programme, deadline)
     if stated is None:
-        return Solved("unknown", why="time was up while the model was given to cp-sat")
-    program, x = stated
-    program.minimize(cp_model.LinearExpr.weighted_sum(x, model.costs) + model.offset)
-    for column, value in model.hint.items():
-        program.add_hint(x[column], value)
+        return Solved("unknown", why="time was up while the programme was given to cp-sat")
+    native, x = stated
+    native.minimize(cp_model.LinearExpr.weighted_sum(x, programme.costs) + programme.offset)
+    for column, value in programme.hint.items():
+        native.add_hint(x[column], value)
     first = First()
     with processes.heard(log):
-        solver, status = cp_sat.solve(program, deadline, log=log, callback=first)
+        solver, status = cp_sat.search(native, deadline, log=log, callback=first)
     bound = _integer_bound(solver.best_objective_bound)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         values = tuple(solver.value(v) for v in x)
@@ -133,36 +133,36 @@ def _cp_sat(model: Model, deadline: Deadline, log: bool) -> Solved:
     )
 
 
-def _state(model: Model, deadline: Deadline, integral: bool) -> tuple[Any, list[Any]]:
-    """The model in MathOpt's own terms, and its variables."""
+def _state(programme: Programme, deadline: Deadline, integral: bool) -> tuple[Any, list[Any]]:
+    """The programme in MathOpt's own terms, and its variables."""
     mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
 
-    program = mathopt.Model(name=model.name)
+    native = mathopt.Model(name=programme.name)
     x = [
-        program.add_variable(lb=low, ub=high, is_integer=integral)
-        for low, high in zip(model.lows, model.highs, strict=True)
+        native.add_variable(lb=low, ub=high, is_integer=integral)
+        for low, high in zip(programme.lows, programme.highs, strict=True)
     ]
-    for row in range(len(model.rules)):
-        low, high = model.row_lows[row], model.row_highs[row]
+    for row in range(len(programme.rules)):
+        low, high = programme.row_lows[row], programme.row_highs[row]
         limits = {key: value for key, value in (("lb", low), ("ub", high)) if value is not None}
-        constraint = program.add_linear_constraint(**limits)
-        for c, f in zip(*model.terms(row), strict=True):
+        constraint = native.add_linear_constraint(**limits)
+        for c, f in zip(*programme.terms(row), strict=True):
             constraint.set_coefficient(x[c], f)
         if row % 1024 == 0 and deadline.passed:
-            raise ModelTooLargeError("time was up while the model was given to the solver")
-    for variable, cost in zip(x, model.costs, strict=True):
+            raise ProgrammeTooLargeError("time was up while the programme was given to the solver")
+    for variable, cost in zip(x, programme.costs, strict=True):
         if cost:
-            program.objective.set_linear_coefficient(variable, cost)
-    program.objective.offset = model.offset
-    return program, x
+            native.objective.set_linear_coefficient(variable, cost)
+    native.objective.offset = programme.offset
+    return native, x
 
 
-def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
+def _math_opt(programme: Programme, backend: str, deadline: Deadline, log: bool) -> Solved:
     mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
 
     try:
-        program, x = _state(model, deadline, True)
-    except ModelTooLargeError as error:
+        native, x = _state(programme, deadline, True)
+    except ProgrammeTooLargeError as error:
         return Solved("unknown", why=str(error))
     kind = mathopt.SolverType[_TYPES[backend]]
     limit = datetime.timedelta(seconds=max(_LEAST_S, deadline.remaining_s))
@@ -174,11 +174,11 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
     for name, value in cp_sat.SAFE.items():
         setattr(parameters.cp_sat, name, value)
     hints = []
-    if model.hint and kind != mathopt.SolverType.HIGHS:  # which takes no hints here
-        hints = [mathopt.SolutionHint(variable_values={x[c]: float(v) for c, v in model.hint.items()})]
+    if programme.hint and kind != mathopt.SolverType.HIGHS:  # which takes no hints here
+        hints = [mathopt.SolutionHint(variable_values={x[c]: float(v) for c, v in programme.hint.items()})]
     with processes.heard(log):
         result = mathopt.solve(
-            program, kind, params=parameters, model_params=mathopt.ModelSolveParameters(solution_hints=hints)
+            native, kind, params=parameters, model_params=mathopt.ModelSolveParameters(solution_hints=hints)
         )
     reason = result.termination.reason
     bound = _integer_bound(result.termination.objective_bounds.dual_bound)
@@ -190,26 +190,26 @@ def _math_opt(model: Model, backend: str, deadline: Deadline, log: bool) -> Solv
     return Solved("unknown", None, bound, why=f"{backend}: {reason.value}")
 
 
-def relaxation(model: Model, deadline: Deadline) -> float | None:
+def relaxation(programme: Programme, deadline: Deadline) -> float | None:
     """What the linear relaxation proves: the bound of its dual solution by HiGHS, in exact arithmetic.
 
     None if time is too short. Raises StoppedError.
     """
-    return processes.run("ortools", deadline, _relax, replace(model, deadline=deadline), deadline)
+    return processes.run("ortools", deadline, _relax, replace(programme, deadline=deadline), deadline)
 
 
-def _relax(model: Model, deadline: Deadline) -> float | None:
+def _relax(programme: Programme, deadline: Deadline) -> float | None:
     mathopt: Any = importlib.import_module("ortools.math_opt.python.mathopt")  # it exports by import alone
     try:
-        program, _ = _state(model, deadline, False)
-    except ModelTooLargeError:
+        native, _ = _state(programme, deadline, False)
+    except ProgrammeTooLargeError:
         return None
-    rows = list(program.linear_constraints())  # as they were stated
+    rows = list(native.linear_constraints())  # as they were stated
     limit = datetime.timedelta(seconds=max(_LEAST_S, deadline.remaining_s))
-    result = mathopt.solve(program, mathopt.SolverType.HIGHS, params=mathopt.SolveParameters(time_limit=limit))
+    result = mathopt.solve(native, mathopt.SolverType.HIGHS, params=mathopt.SolveParameters(time_limit=limit))
     if result.termination.reason != mathopt.TerminationReason.OPTIMAL:
         return None
-    return float(exact_bound(model, result.dual_values(rows)))
+    return float(exact_bound(programme, result.dual_values(rows)))
 
 
 def _integer_bound(bound: float) -> int | None:

@@ -20,13 +20,13 @@ _LOOK_AT_CLOCK = 1 << 10  # rows or columns between two looks
 Status = Literal["optimal", "feasible", "infeasible", "unknown", "wrong"]
 
 
-class ModelTooLargeError(Exception):
-    """The model outgrew the time or the memory allowed before it was complete."""
+class ProgrammeTooLargeError(Exception):
+    """The programme outgrew the time or the memory allowed before it was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a model amounts to. root_bound: optimum of its linear relaxation in bytes, None if not computed.
+    """What a programme amounts to. root_bound: optimum of its linear relaxation in bytes, None if not computed.
 
     note: what was asked for and was not to be had in time.
     """
@@ -56,7 +56,7 @@ class Solved:
 
 
 @dataclass(slots=True)
-class Model:
+class Programme:
     """Minimise cost . x + offset subject to low <= row . x <= high, x integer between its bounds.
 
     `hint` may hold values of a known solution by column, `known` is the objective of one that need not be
@@ -85,7 +85,7 @@ class Model:
         return self.integer(name, 0, 1, cost)
 
     def integer(self, name: str, low: int, high: int, cost: int = 0) -> int:
-        """A new column with values from low to high; its number. Raises ModelTooLargeError at the limits."""
+        """A new column with values from low to high; its number. Raises ProgrammeTooLargeError at the limits."""
         self.names.append(name)
         self.lows.append(low)
         self.highs.append(high)
@@ -95,7 +95,7 @@ class Model:
         return len(self.names) - 1
 
     def row(self, rule: str, terms: Iterable[tuple[int, int]], low: int | None, high: int | None) -> None:
-        """Require low <= sum of factor x column <= high. Raises ModelTooLargeError at the limits."""
+        """Require low <= sum of factor x column <= high. Raises ProgrammeTooLargeError at the limits."""
         for column, factor in terms:
             self.columns.append(column)
             self.factors.append(factor)
@@ -107,11 +107,11 @@ class Model:
             self.check_limits()
 
     def check_limits(self) -> None:
-        """Raise ModelTooLargeError where the time or the memory for building is used up."""
+        """Raise ProgrammeTooLargeError where the time or the memory for building is used up."""
         if self.deadline.passed:
-            raise ModelTooLargeError(f"time was up after {len(self.rules):,} rows of the model")
+            raise ProgrammeTooLargeError(f"time was up after {len(self.rules):,} rows of the programme")
         if (len(self.columns) + len(self.names)) * _BYTES_A_TERM > self.memory_limit_bytes:
-            raise ModelTooLargeError(f"the model outgrew the memory limit after {len(self.rules):,} rows")
+            raise ProgrammeTooLargeError(f"the programme outgrew the memory limit after {len(self.rules):,} rows")
 
     def at_most(self, rule: str, terms: Iterable[tuple[int, int]], high: int) -> None:
         """Require sum of factor x column <= high."""

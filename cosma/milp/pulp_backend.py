@@ -1,4 +1,4 @@
-"""A model given to PuLP: HiGHS and CBC, which come along, and the solvers that the user has installed.
+"""A programme given to PuLP: HiGHS and CBC, which come along, and the solvers that the user has installed.
 
 PuLP loads highspy, and that cannot share a process with OR-Tools, which brings another HiGHS under
 the same symbols (github.com/google/or-tools/issues/5246). So PuLP gets a process of its own, which also
@@ -14,7 +14,7 @@ from typing import Any
 
 from cosma.deadline import Deadline
 from cosma.errors import InputError
-from cosma.milp.programme import Model, ModelTooLargeError, Solved
+from cosma.milp.programme import Programme, ProgrammeTooLargeError, Solved
 from cosma.workers import processes
 from cosma.workers.processes import LOOKING_S
 
@@ -38,9 +38,9 @@ _NAMES = {
 }  # fmt: skip
 
 
-def solve(model: Model, backend: str, deadline: Deadline, log: bool) -> Solved:
+def minimise(programme: Programme, backend: str, deadline: Deadline, log: bool) -> Solved:
     """One thread and no gap tolerance. Raises InputError if PuLP cannot find the solver, and StoppedError."""
-    sent = replace(model, deadline=deadline)  # a moment of the monotonic clock, which all processes share
+    sent = replace(programme, deadline=deadline)  # a moment of the monotonic clock, which all processes share
     return processes.run("pulp", deadline, _solve_here, sent, backend, log)
 
 
@@ -53,59 +53,59 @@ def _require_here(backend: str) -> None:
     _find(importlib.import_module("pulp"), backend, 1.0, False, False)
 
 
-def export(model: Model, suffix: str, unit: int, deadline: Deadline) -> bytes:
-    """The model as the text of an .lp or .mps file. Raises ModelTooLargeError or StoppedError out of time."""
-    return processes.run("pulp", deadline, _export_here, replace(model, deadline=deadline), suffix, unit)
+def export(programme: Programme, suffix: str, unit: int, deadline: Deadline) -> bytes:
+    """The programme as the text of an .lp or .mps file. Raises ProgrammeTooLargeError or StoppedError out of time."""
+    return processes.run("pulp", deadline, _export_here, replace(programme, deadline=deadline), suffix, unit)
 
 
-def _state(model: Model) -> tuple[Any, list[Any]]:
-    """The model in PuLP's own terms but for the objective's constant, which not all solvers are told; its variables."""
+def _state(programme: Programme) -> tuple[Any, list[Any]]:
+    """The programme in PuLP's own terms without the objective's constant, which not all solvers read; its variables."""
     pulp: Any = importlib.import_module("pulp")  # it is not typed
-    program = pulp.LpProblem(model.name, pulp.LpMinimize)
+    native = pulp.LpProblem(programme.name, pulp.LpMinimize)
     x = [
         pulp.LpVariable(f"x{i}_{name}", low, high, cat="Integer")
-        for i, (name, low, high) in enumerate(zip(model.names, model.lows, model.highs, strict=True))
+        for i, (name, low, high) in enumerate(zip(programme.names, programme.lows, programme.highs, strict=True))
     ]
-    program += pulp.LpAffineExpression([(v, c) for v, c in zip(x, model.costs, strict=True) if c])
-    for row, rule in enumerate(model.rules):
-        columns, factors = model.terms(row)
-        if row % 1024 == 0 and model.deadline.passed:
-            raise ModelTooLargeError("time was up while the model was given to PuLP")
+    native += pulp.LpAffineExpression([(v, c) for v, c in zip(x, programme.costs, strict=True) if c])
+    for row, rule in enumerate(programme.rules):
+        columns, factors = programme.terms(row)
+        if row % 1024 == 0 and programme.deadline.passed:
+            raise ProgrammeTooLargeError("time was up while the programme was given to PuLP")
         expression = pulp.LpAffineExpression([(x[c], f) for c, f in zip(columns, factors, strict=True)])
-        low, high = model.row_lows[row], model.row_highs[row]
+        low, high = programme.row_lows[row], programme.row_highs[row]
         if low is not None and low == high:
-            program += expression == low, f"r{row}_{rule}"
+            native += expression == low, f"r{row}_{rule}"
             continue
         if low is not None:
-            program += expression >= low, f"r{row}_{rule}"
+            native += expression >= low, f"r{row}_{rule}"
         if high is not None:
-            program += expression <= high, f"r{row}h_{rule}"
-    return program, x
+            native += expression <= high, f"r{row}h_{rule}"
+    return native, x
 
 
-def _solve_here(model: Model, backend: str, log: bool) -> Solved:
+def _solve_here(programme: Programme, backend: str, log: bool) -> Solved:
     pulp: Any = importlib.import_module("pulp")
     try:
-        program, x = _state(model)
-    except ModelTooLargeError as error:
+        native, x = _state(programme)
+    except ProgrammeTooLargeError as error:
         return Solved("unknown", why=f"{backend}: {error}")
-    solver = _find(pulp, backend, max(0.01, model.deadline.remaining_s), log, bool(model.hint))
-    for column, value in model.hint.items():
+    solver = _find(pulp, backend, max(0.01, programme.deadline.remaining_s), log, bool(programme.hint))
+    for column, value in programme.hint.items():
         x[column].setInitialValue(value)
     try:
         with processes.heard(log):
-            program.solve(solver)
+            native.solve(solver)
     except Exception as error:  # a licence, a size limit, a broken installation: the solver's own words, one line
         return Solved("unknown", why=f"{backend} failed: {' '.join(str(error).split())[:200]}")
     # At the time limit `status` says "Optimal" for an incumbent; only `sol_status` tells them apart.
-    if program.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+    if native.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
         values = tuple(round(v.value() or 0) for v in x)
-        proved = program.sol_status == pulp.LpSolutionOptimal
-        return Solved("optimal" if proved else "feasible", values, _bound(program, backend, model.offset))
-    if program.sol_status == pulp.LpSolutionInfeasible and program.status == pulp.LpStatusInfeasible:
+        proved = native.sol_status == pulp.LpSolutionOptimal
+        return Solved("optimal" if proved else "feasible", values, _bound(native, backend, programme.offset))
+    if native.sol_status == pulp.LpSolutionInfeasible and native.status == pulp.LpStatusInfeasible:
         return Solved("infeasible")
-    bound = _bound(program, backend, model.offset)
-    return Solved("unknown", None, bound, why=f"{backend}: {pulp.LpStatus[program.status]}")
+    bound = _bound(native, backend, programme.offset)
+    return Solved("unknown", None, bound, why=f"{backend}: {pulp.LpStatus[native.status]}")
 
 
 def _find(pulp: Any, backend: str, seconds: float, log: bool, hinted: bool) -> Any:
@@ -128,9 +128,9 @@ def _find(pulp: Any, backend: str, seconds: float, log: bool, hinted: bool) -> A
     raise InputError(f"solver {backend!r} is not available on this machine{why}; to install it: {INSTALL[backend]}")
 
 
-def _bound(program: Any, backend: str, offset: int) -> int | None:
+def _bound(native: Any, backend: str, offset: int) -> int | None:
     """PuLP has no portable bound; HiGHS, Gurobi and SCIP tell their own, to which the constant is added here."""
-    inner = program.solverModel
+    inner = native.solverModel
     try:
         value = {
             "highs": lambda: inner.getInfo().mip_dual_bound,
@@ -142,14 +142,14 @@ def _bound(program: Any, backend: str, offset: int) -> int | None:
     return offset + ceil(value - 1e-6 * max(1.0, abs(value))) if isfinite(value) and abs(value) < 2**62 else None
 
 
-def _export_here(model: Model, suffix: str, unit: int) -> bytes:
+def _export_here(programme: Programme, suffix: str, unit: int) -> bytes:
     pulp: Any = importlib.import_module("pulp")
-    program, _ = _state(model)
-    if model.offset:  # neither format has a constant in the objective that all solvers read
-        program.setObjective(program.objective + model.offset * pulp.LpVariable("constant", 1, 1))
+    native, _ = _state(programme)
+    if programme.offset:  # neither format has a constant in the objective that all solvers read
+        native.setObjective(native.objective + programme.offset * pulp.LpVariable("constant", 1, 1))
     remark = "\\" if suffix == ".lp" else "*"
     head = f"{remark} Objective in units of {unit} B.\n".encode()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"model{suffix}"
-        (program.writeLP if suffix == ".lp" else program.writeMPS)(str(path))
+        path = Path(folder) / f"programme{suffix}"
+        (native.writeLP if suffix == ".lp" else native.writeMPS)(str(path))
         return head + path.read_bytes()

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from cosma.deadline import Deadline
-from cosma.milp.programme import Model
+from cosma.milp.programme import Programme
 from cosma.modes import Run
 from cosma.schedule.timeline import Gap, Timeline
 
@@ -47,7 +47,7 @@ class GapProgramme:
     `timeline.base_bytes`.
     """
 
-    model: Model
+    programme: Programme
     timeline: Timeline
     unit: int
     keep: dict[int, int]
@@ -80,7 +80,7 @@ def build(
 ) -> GapProgramme:
     """State the programme for the order of a timeline; `incumbent` is a timeline of it and the gaps evicted so far.
 
-    Requires that some run of every operator fits. Raises ModelTooLargeError.
+    Requires that some run of every operator fits. Raises ProgrammeTooLargeError.
     """
     if timeline.problem.has_choices:
         timeline = timeline.with_runs((Run(),) * len(timeline.order))
@@ -93,7 +93,7 @@ class _Builder:
     cuts: list[Cut]
     deadline: Deadline
     unit: int = 1
-    model: Model = field(init=False)
+    programme: Programme = field(init=False)
     keep: dict[int, int] = field(default_factory=dict)
     modes: dict[int, list[int]] = field(default_factory=dict)
     streams: dict[int, dict[tuple[int, int], int]] = field(default_factory=dict)
@@ -107,21 +107,21 @@ class _Builder:
         chosen = sorted({g for gaps, _ in rows for g in gaps} | cut | set(self._gaps_at_choices()))
         size_of = {g: problem.sizes[timeline.gaps[g].tensor] for g in chosen}
         self.unit = gcd(*size_of.values(), *self._bytes_of_choices()) or 1
-        self.model = Model("replacement", self.deadline)
-        self.keep = {g: self.model.binary(f"keep{g}", -size_of[g] // self.unit) for g in chosen}
-        self.model.offset = sum(size_of.values()) // self.unit
+        self.programme = Programme("replacement", self.deadline)
+        self.keep = {g: self.programme.binary(f"keep{g}", -size_of[g] // self.unit) for g in chosen}
+        self.programme.offset = sum(size_of.values()) // self.unit
         self._choices()
         for gaps, room in rows:
-            self.model.at_most("room", self._kept(gaps), room // self.unit)
+            self.programme.at_most("room", self._kept(gaps), room // self.unit)
         self._rooms_of_choices()
         self._stores(chosen)
         self._ends()
         for each in self.cuts:
             terms, count = self._literals(each.runs)
             terms += [(self.keep[number[gap]], 1) for gap in each.gaps]
-            self.model.at_most("cut", terms, count + len(each.gaps) - 1)
+            self.programme.at_most("cut", terms, count + len(each.gaps) - 1)
         self._hint(incumbent)
-        return GapProgramme(self.model, timeline, self.unit, self.keep, self.modes, self.streams)
+        return GapProgramme(self.programme, timeline, self.unit, self.keep, self.modes, self.streams)
 
     def _kept(self, gaps: Iterable[int]) -> Iterator[tuple[int, int]]:
         """The bytes of gaps that are kept."""
@@ -160,19 +160,19 @@ class _Builder:
 
     def _choices(self) -> None:
         """Columns for modes and streams, with what they cost, and rows by which each operator runs in one way."""
-        model, problem = self.model, self.timeline.problem
+        programme, problem = self.programme, self.timeline.problem
         for t, v in self._steps_of_choices():
             modes = problem.modes[v]
             if len(modes) > 1:
-                self.modes[v] = [model.binary(f"mode{t}_{m}") for m in range(len(modes))]
-                model.equal("one mode", ((y, 1) for y in self.modes[v]), 1)
+                self.modes[v] = [programme.binary(f"mode{t}_{m}") for m in range(len(modes))]
+                programme.equal("one mode", ((y, 1) for y in self.modes[v]), 1)
             for m, mode in enumerate(modes):
                 for s in mode.streams:
                     cost = (s.moved_bytes - self._paid_if_resident(t, v, s.tensor)) // self.unit
-                    column = model.binary(f"stream{t}_{m}_{s.tensor}", cost)
+                    column = programme.binary(f"stream{t}_{m}_{s.tensor}", cost)
                     self.streams.setdefault(v, {})[m, s.tensor] = column
                     if len(modes) > 1:
-                        model.at_most("stream in its mode", ((column, 1), (self.modes[v][m], -1)), 0)
+                        programme.at_most("stream in its mode", ((column, 1), (self.modes[v][m], -1)), 0)
 
     def _paid_if_resident(self, t: int, v: int, a: int) -> int:
         """Bytes that the objective has for tensor a at step t unless it is streamed there, whatever is kept.
@@ -200,7 +200,7 @@ class _Builder:
                 for s in problem.modes[v][m].streams:
                     less = problem.aligned(s.buffer_bytes) - problem.sizes[s.tensor]
                     terms.append((self.streams[v][m, s.tensor], less // unit))
-            self.model.at_most("room", terms, problem.capacity_bytes // unit - fixed)
+            self.programme.at_most("room", terms, problem.capacity_bytes // unit - fixed)
 
     def _streamed(self, v: int | None, a: int) -> _Terms:
         """Whether operator v streams tensor a."""
@@ -218,17 +218,17 @@ class _Builder:
                     *self._streamed(end, a),
                     *self._streamed(producer[a], a),
                 ]
-                self.model.at_least("store", terms, 1)
+                self.programme.at_least("store", terms, 1)
         for v, columns in self.streams.items():
             for (_, a), column in columns.items():
                 if problem.needs_store(a) and producer[a] != v:
                     terms = [(self._store(a), 1), *self._streamed(producer[a], a), (column, -1)]
-                    self.model.at_least("store before streaming", terms, 0)
+                    self.programme.at_least("store before streaming", terms, 0)
 
     def _store(self, a: int) -> int:
         """The column that says whether tensor a is stored."""
         if a not in self.stored:
-            self.stored[a] = self.model.binary(f"stored{a}", self.timeline.problem.sizes[a] // self.unit)
+            self.stored[a] = self.programme.binary(f"stored{a}", self.timeline.problem.sizes[a] // self.unit)
         return self.stored[a]
 
     def _ends(self) -> None:
@@ -238,12 +238,12 @@ class _Builder:
             gap = self.timeline.gaps[g]
             for step in (gap.first, gap.second):
                 if streamed := self._streamed(order[step], gap.tensor):
-                    self.model.at_most("resident at both ends", [(self.keep[g], 1), *streamed], 1)
+                    self.programme.at_most("resident at both ends", [(self.keep[g], 1), *streamed], 1)
             v = order[gap.first]
             for m, mode in enumerate(problem.modes[v]):
                 if any(w.input == gap.tensor for w in mode.overwrites):
                     overwritten = [(self.modes[v][m], 1)] if v in self.modes else []
-                    self.model.at_most("overwritten", [(self.keep[g], 1), *overwritten], len(overwritten))
+                    self.programme.at_most("overwritten", [(self.keep[g], 1), *overwritten], len(overwritten))
 
     def _literals(self, runs: Iterable[tuple[int, Run]]) -> tuple[_Terms, int]:
         """Terms that add up to the number given with them if and only if these operators run so."""
@@ -264,7 +264,7 @@ class _Builder:
         found, evicted = incumbent
         gone = {found.gaps[g] for g in evicted | found.lost}
         kept = {gap for gap in found.gaps if gap not in gone} if self.modes or self.streams else None
-        hint, gaps = self.model.hint, self.timeline.gaps
+        hint, gaps = self.programme.hint, self.timeline.gaps
         hint |= {c: int(gaps[g] in kept if kept is not None else gaps[g] not in gone) for g, c in self.keep.items()}
         for v, columns in self.modes.items():
             hint |= {column: int(m == found.runs[v].mode) for m, column in enumerate(columns)}

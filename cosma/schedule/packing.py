@@ -29,7 +29,7 @@ def proved_unplaceable(blocks: Sequence[Block], capacity_bytes: int, alignment_b
         times.append(model.new_fixed_size_interval_var(block.start, block.end - block.start, f"time{i}"))
     model.add_no_overlap_2d(times, places)
     for presolve in (True, False):  # one run's word is no proof (`second_opinion.py`)
-        _, status = cp_sat.solve(model, deadline, effort=_EFFORT, presolve=presolve, relaxations=presolve)
+        _, status = cp_sat.search(model, deadline, effort=_EFFORT, presolve=presolve, relaxations=presolve)
         if status != cp_model.INFEASIBLE:
             return False
     return True

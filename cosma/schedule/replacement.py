@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from cosma.deadline import Deadline
 from cosma.milp import backends
-from cosma.milp.programme import ModelTooLargeError
+from cosma.milp.programme import ProgrammeTooLargeError
 from cosma.schedule import gap_programme
 from cosma.schedule.eviction import belady
 from cosma.schedule.gap_programme import Cut
@@ -39,7 +39,7 @@ class Conflict:
     is_exact: bool
 
 
-def solve(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
+def optimise(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
     """The least non-compulsory traffic of a schedule, placed. Requires that each operator fits in some run.
 
     Where operators have modes to choose from, the runs of `timeline` are only where this begins. At the deadline the
@@ -74,12 +74,12 @@ def _solve_programme(
     """A timeline and the gaps to evict, None if not found; a lower bound in bytes, and what it rests on."""
     try:
         stated = gap_programme.build(best.timeline, cuts, (best.timeline, best.evicted), deadline)
-    except ModelTooLargeError:
+    except ProgrammeTooLargeError:
         return None, 0, ""
     least = stated.timeline.base_bytes
     if stated.is_decided:
         return (stated.timeline, frozenset()), least, ""
-    solved = backends.solve(stated.model, backend, deadline)
+    solved = backends.minimise(stated.programme, backend, deadline)
     bound = 0 if solved.bound is None else least + solved.bound * stated.unit
     return None if solved.values is None else stated.decode(solved.values), bound, solved.rests_on
 

@@ -1,7 +1,7 @@
 """A fixed schedule seen from its tensors: uses, and gaps between uses in which a tensor may be out.
 
 Between two consecutive uses a tensor is either kept or evicted right after the first and loaded
-right before the second; anything in between helps nobody (docs/problem.md#keep-or-evict). So a residency
+right before the second; anything in between saves nothing (docs/problem.md#keep-or-evict). So a residency
 decision is a set of kept gaps, and everything else follows from it.
 """
 

@@ -12,7 +12,7 @@ from cosma.problem import Shortage
 class Options:
     """How hard to try.
 
-    solver: a name from `registry.SOLVERS`, and after a colon who solves its programmes or parts.
+    solver: a name from `registry.SOLVERS`, optionally ':BACKEND' or ':METHOD' for its parts.
     time_limit_s: wall-clock seconds for everything. state_limit: states that one search may generate;
     it strikes at the same place on every machine. memory_limit_bytes: lowers the state limit to what
     fits by an estimate of the bytes a state takes, and limits the size of integer programmes likewise.

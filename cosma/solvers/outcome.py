@@ -25,7 +25,7 @@ class Outcome:
 
 
 def without_false_bound(outcome: Outcome) -> Outcome:
-    """The outcome, but for a bound that its own plan contradicts; whoever proved that is named.
+    """The outcome, but for a bound that its own plan contradicts; its prover is named.
 
     No part of the program may hide this by lowering a bound to what its plan costs: that would look like a proof.
     """

@@ -1,4 +1,4 @@
-"""The solvers by name. A name may be followed by a colon and who solves its programmes, or its parts."""
+"""The solvers by name. A name may be followed by a colon and a backend, or a method for its parts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ def market_split(rows: int, columns: int) -> cp_model.CpModel:
 
 
 def test_an_interrupt_after_a_solve_is_heard() -> None:
-    solver, status = cp_sat.solve(market_split(1, 6), Deadline.after(60))
+    solver, status = cp_sat.search(market_split(1, 6), Deadline.after(60))
     assert status in (cp_model.OPTIMAL, cp_model.INFEASIBLE)
     assert solver.num_branches >= 0
     with pytest.raises(KeyboardInterrupt):
@@ -35,10 +35,10 @@ def test_an_interrupt_stops_a_solve() -> None:
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        cp_sat.solve(market_split(6, 60), Deadline.after(1e6))
+        cp_sat.search(market_split(6, 60), Deadline.after(1e6))
     timer.join()
 
 
 def test_effort_is_a_limit() -> None:
-    _, status = cp_sat.solve(market_split(6, 60), Deadline.after(1e6), effort=0.1)
+    _, status = cp_sat.search(market_split(6, 60), Deadline.after(1e6), effort=0.1)
     assert status == cp_model.UNKNOWN

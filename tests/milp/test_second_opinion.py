@@ -11,7 +11,7 @@ from cosma.compile import solve as compile_problem
 from cosma.milp import backends, cp_sat, ortools_backend, pulp_backend
 from cosma.milp.backends import BUNDLED
 from cosma.milp.dual_bound import dual_bound, exact_bound
-from cosma.milp.programme import Model, Solved
+from cosma.milp.programme import Programme, Solved
 from cosma.milp.second_opinion import EXACT
 from cosma.problem import Problem
 from cosma.schedule import packing, replacement
@@ -40,26 +40,26 @@ def false_bound() -> Problem:
     ).problem
 
 
-def knapsack() -> Model:
+def knapsack() -> Programme:
     """Maximise 3 a + 4 b + 5 c with a + 2 b + 3 c <= 3 as a minimisation: -7, with a and b; relaxed -7 too."""
-    model = Model("knapsack", FOREVER)
+    model = Programme("knapsack", FOREVER)
     x = [model.binary(name, -worth) for name, worth in (("a", 3), ("b", 4), ("c", 5))]
     model.at_most("room", zip(x, (1, 2, 3), strict=True), 3)
     return model
 
 
-def odd() -> Model:
+def odd() -> Programme:
     """x + y + z >= 2 in pairs: each pair has one. Least 2, relaxed 1.5, so that rounding up makes 2."""
-    model = Model("odd", FOREVER)
+    model = Programme("odd", FOREVER)
     x = [model.binary(name, 1) for name in "xyz"]
     for pair in itertools.combinations(x, 2):
         model.at_least("pair", ((c, 1) for c in pair), 1)
     return model
 
 
-def weak() -> Model:
+def weak() -> Programme:
     """2 x + 2 y = 3 z, z >= 1: least x + y is 3 with z = 2; relaxed 1.5, which rounds up to 2 only."""
-    model = Model("weak", FOREVER)
+    model = Programme("weak", FOREVER)
     x, y, z = (model.integer(name, 0, 9, cost) for name, cost in (("x", 1), ("y", 1), ("z", 0)))
     model.equal("even", [(x, 2), (y, 2), (z, -3)], 0)
     model.at_least("some", [(z, 1)], 1)
@@ -90,7 +90,7 @@ def test_a_constant_in_the_objective_is_part_of_the_bound(backend: str) -> None:
     """The least of `weak` less 10 is -7, in what the backend itself says. CBC tells no bound."""
     model = weak()
     model.offset = -10
-    ask = ortools_backend.solve if backend in ortools_backend.NAMES else pulp_backend.solve
+    ask = ortools_backend.minimise if backend in ortools_backend.NAMES else pulp_backend.minimise
     claimed = ask(model, backend, FOREVER, False)
     assert claimed.status == "optimal"
     assert claimed.bound == (None if backend == "cbc" else -7)
@@ -121,7 +121,7 @@ def test_root_bounds_are_exact_too(name: str, relaxed: float) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_what_a_bound_rests_on(name: str, backend: str) -> None:
     make, best, bound = MODELS[name]
-    solved = backends.solve(make(), backend, FOREVER)
+    solved = backends.minimise(make(), backend, FOREVER)
     assert (solved.status, solved.bound) == ("optimal", best)
     assert solved.rests_on == f"{backend}, confirmed by {EXACT if bound == best else 'cp-sat without presolve'}"
 
@@ -137,7 +137,7 @@ def test_a_bound_above_the_optimum(monkeypatch, hinted: bool) -> None:
     lying(monkeypatch, Solved("optimal", worse, 6))
     if hinted:
         model.hint = {0: 3, 1: 0, 2: 2}
-    solved = backends.solve(model, "cp-sat", FOREVER)
+    solved = backends.minimise(model, "cp-sat", FOREVER)
     assert (solved.status, solved.bound) == ("feasible", None if hinted else 2)
     assert model.objective(solved.values) < 6  # the solution that contradicts it is taken
     assert solved.why.startswith("cp-sat claims a bound of 6, but a solution of ")
@@ -147,12 +147,14 @@ def test_a_bound_that_a_known_plan_contradicts(monkeypatch) -> None:
     model = weak()
     model.known = 3
     lying(monkeypatch, Solved("optimal", (4, 2, 4), 6))
-    assert "cp-sat claims a bound of 6, but a solution of 3 is at hand" in backends.solve(model, "cp-sat", FOREVER).why
+    assert (
+        "cp-sat claims a bound of 6, but a solution of 3 is at hand" in backends.minimise(model, "cp-sat", FOREVER).why
+    )
 
 
 def test_infeasibility_that_is_none(monkeypatch) -> None:
     lying(monkeypatch, Solved("infeasible"))
-    solved = backends.solve(weak(), "cp-sat", FOREVER)
+    solved = backends.minimise(weak(), "cp-sat", FOREVER)
     assert (solved.status, solved.values is not None) == ("feasible", True)
     assert solved.why.startswith("cp-sat claims that there is no solution, but ")
 
@@ -160,14 +162,14 @@ def test_infeasibility_that_is_none(monkeypatch) -> None:
 def test_infeasibility_that_holds() -> None:
     model = weak()
     model.at_most("none", [(2, 1)], 1)  # z = 1 makes 2 x + 2 y odd
-    solved = backends.solve(model, "cp-sat", FOREVER)
+    solved = backends.minimise(model, "cp-sat", FOREVER)
     assert (solved.status, solved.rests_on) == ("infeasible", "cp-sat, confirmed by cp-sat without presolve")
 
 
 def test_a_bound_that_nothing_confirms(monkeypatch) -> None:
     lying(monkeypatch, Solved("optimal", (3, 0, 2), 3))
     monkeypatch.setattr(ortools_backend, "look_below", lambda *_: Solved("unknown"))
-    solved = backends.solve(weak(), "cp-sat", FOREVER)
+    solved = backends.minimise(weak(), "cp-sat", FOREVER)
     assert (solved.status, solved.bound, solved.rests_on) == ("feasible", 2, EXACT)
     assert "which nothing confirmed in time" in solved.why
 
@@ -176,7 +178,7 @@ def test_a_false_packing_proof(monkeypatch) -> None:
     """That residencies cannot be placed makes a cut, and so a bound: CP-SAT has to say so without presolve as well."""
     from ortools.sat.python import cp_model
 
-    honest = cp_sat.solve
+    honest = cp_sat.search
 
     def lie(program, deadline, **options):
         solver, status = honest(program, deadline, **options)
@@ -190,7 +192,7 @@ def test_a_false_packing_proof(monkeypatch) -> None:
 
 def test_replacement_says_what_it_rests_on() -> None:
     problem = false_bound()
-    placed = replacement.solve(Timeline.of(problem, range(6)), "cp-sat", FOREVER)
+    placed = replacement.optimise(Timeline.of(problem, range(6)), "cp-sat", FOREVER)
     assert placed.cost_bytes == placed.bound_bytes == oracle.least_traffic(problem, range(6)) > 0
     assert placed.rests_on.startswith("cp-sat, confirmed by ")
 
@@ -245,7 +247,7 @@ def test_a_bound_that_its_own_plan_contradicts(monkeypatch) -> None:
     """Were it lowered to what the plan costs, it would look like a proof."""
     prepared = prepare(ROOT / "tests" / "cases" / "cpsat_false_bound.onnx", Hardware("h", 25), Settings())
     order = tuple(range(6))
-    dear = replacement.solve(Timeline.of(prepared.problem, order), "cp-sat", FOREVER)
+    dear = replacement.optimise(Timeline.of(prepared.problem, order), "cp-sat", FOREVER)
 
     def claim(*_: object) -> Outcome:
         return Outcome(dear, dear.cost_bytes + 1, "some programme, some solver", ("some solver: optimal",))

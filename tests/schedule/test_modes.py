@@ -28,7 +28,7 @@ from tests.strategies import modal_problem, random_problem
 
 
 def planned(problem: Problem, order) -> replacement.Placed:
-    return replacement.solve(Timeline.of(problem, order), "cp-sat", Deadline.after(60))
+    return replacement.optimise(Timeline.of(problem, order), "cp-sat", Deadline.after(60))
 
 
 def is_right(seed: int, operators: int = 5, in_place: bool = True) -> bool:

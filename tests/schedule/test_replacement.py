@@ -28,7 +28,7 @@ def file_order(problem: Problem) -> Timeline:
 
 
 def solve(problem: Problem, backend: str = "cp-sat") -> replacement.Placed:
-    return replacement.solve(file_order(problem), backend, Deadline.after(60))
+    return replacement.optimise(file_order(problem), backend, Deadline.after(60))
 
 
 def overlaps(placed: replacement.Placed) -> bool:
@@ -156,7 +156,7 @@ def test_unplaceable_is_proved_only_when_true() -> None:
 def test_with_no_time_left_there_is_still_a_plan() -> None:
     for seed in range(100):
         problem = random_problem(seed)
-        placed = replacement.solve(file_order(problem), "cp-sat", Deadline.after(0))
+        placed = replacement.optimise(file_order(problem), "cp-sat", Deadline.after(0))
         assert not overlaps(placed)
         assert placed.cost_bytes >= solve(problem).bound_bytes >= placed.bound_bytes
 

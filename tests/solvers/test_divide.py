@@ -49,7 +49,7 @@ def test_a_plans_stretch_is_a_solution_that_costs_what_the_plan_pays() -> None:
     for seed in range(250):
         problem = tight(seed, 7)
         order = some_order(problem, seed)
-        ledger = Ledger.of(replacement.solve(Timeline.of(problem, order), "cp-sat", FOREVER))
+        ledger = Ledger.of(replacement.optimise(Timeline.of(problem, order), "cp-sat", FOREVER))
         cuts = sorted({0, len(order), *random.Random(seed).sample(range(len(order)), min(2, len(order)))})
         total = 0
         for start, end in itertools.pairwise(cuts):
@@ -69,7 +69,7 @@ def test_a_cheaper_stretch_makes_a_cheaper_plan() -> None:
     for seed in range(250):
         problem = tight(seed, 7)
         order = some_order(problem, seed)
-        placed = replacement.solve(Timeline.of(problem, order), "cp-sat", FOREVER)
+        placed = replacement.optimise(Timeline.of(problem, order), "cp-sat", FOREVER)
         start = random.Random(seed).randint(0, len(order) - 1)
         end = random.Random(seed + 1).randint(start + 1, len(order))
         part = stretch(Ledger.of(placed), start, end)
@@ -78,7 +78,7 @@ def test_a_cheaper_stretch_makes_a_cheaper_plan() -> None:
         assert saved >= 0, seed
         inner = [part.operators[v - 1] for v in found.timeline.order if 0 < v <= len(part.operators)]
         assert sorted(inner) == sorted(part.operators)
-        new = replacement.solve(Timeline.of(problem, [*order[:start], *inner, *order[end:]]), "cp-sat", FOREVER)
+        new = replacement.optimise(Timeline.of(problem, [*order[:start], *inner, *order[end:]]), "cp-sat", FOREVER)
         assert new.bound_bytes <= placed.cost_bytes - saved, seed
         improved += saved > 0
     assert improved > 3
@@ -198,6 +198,6 @@ def test_no_window_that_was_looked_at_improves_the_plan() -> None:
                 if inner is not None:
                     order = list(best.timeline.order)
                     order[start:end] = [part.operators[i] for i in inner]
-                    there = replacement.solve(Timeline.of(problem, order), "cp-sat", FOREVER)
+                    there = replacement.optimise(Timeline.of(problem, order), "cp-sat", FOREVER)
                     assert there.cost_bytes >= best.cost_bytes
     assert unproved

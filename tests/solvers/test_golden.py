@@ -74,7 +74,7 @@ def test_reference_numbers(row: list[str]) -> None:
     found = [len(order), len(problem.graph.tensors), problem.graph.count_free_pairs(), low, peak]
     for capacity in (low, (low + peak) // 2):
         timeline = Timeline.of(problem.with_capacity(capacity), order)
-        placed = replacement.solve(timeline, "cp-sat", Deadline.after(60))
+        placed = replacement.optimise(timeline, "cp-sat", Deadline.after(60))
         assert placed.cost_bytes == placed.bound_bytes  # addresses cost nothing on any of them
         found.append(placed.cost_bytes)
     assert found == [int(n) for n in numbers]

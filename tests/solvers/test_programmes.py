@@ -11,7 +11,7 @@ from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Tensor
 from cosma.milp import backends, ortools_backend, pulp_backend
 from cosma.milp.backends import BUNDLED
-from cosma.milp.programme import Model, Solved
+from cosma.milp.programme import Programme, Solved
 from cosma.modes import Mode
 from cosma.problem import Problem
 from cosma.schedule.placed import violations
@@ -21,7 +21,7 @@ from cosma.solvers.outcome import Outcome
 from cosma.solvers.programmes.joint import Joint
 from cosma.solvers.programmes.paper.extract import decode, encode, order
 from cosma.solvers.programmes.paper.indices import STRENGTHENINGS, index
-from cosma.solvers.programmes.paper.rules import Programme, least_peak, least_traffic
+from cosma.solvers.programmes.paper.rules import TimeIndexed, least_peak, least_traffic
 from tests import oracle
 from tests.schedule.test_replacement import fragmenting_problem
 from tests.solvers.test_search import FOREVER, tight
@@ -108,25 +108,25 @@ def test_paper_finds_the_smallest_peak(without: frozenset[str]) -> None:
     for seed in range(40):
         problem = tight(seed, 6)
         roomy = problem.with_capacity(problem.peak_bytes(range(len(problem.graph.operators))))
-        programme = Programme(index(roomy, without), Model("peak", FOREVER))
-        least_peak(programme)
-        solved = backends.solve(programme.model, "cp-sat", FOREVER)
+        stated = TimeIndexed(index(roomy, without), Programme("peak", FOREVER))
+        least_peak(stated)
+        solved = backends.minimise(stated.programme, "cp-sat", FOREVER)
         assert solved.values is not None
-        peak = programme.model.objective(solved.values) * programme.index.unit
-        assert peak == oracle.least_peak(problem) == problem.peak_bytes(order(programme, solved.values))
+        peak = stated.programme.objective(solved.values) * stated.index.unit
+        assert peak == oracle.least_peak(problem) == problem.peak_bytes(order(stated, solved.values))
 
 
 def test_plans_survive_encoding() -> None:
     """A plan's values satisfy the programme in exact arithmetic, and stand for the same plan."""
     for _, problem, best in hard(range(200), 7):
         placed = run(problem, "auto").best
-        programme = Programme(index(problem, frozenset({"symmetry"})), Model("m", FOREVER))
-        least_traffic(programme, None)
-        hint = encode(programme, placed)
-        values = [hint.get(column, 0) for column in range(len(programme.model.names))]
-        assert programme.model.broken_rule(values) is None
-        assert programme.model.objective(values) * programme.index.unit == best
-        again = decode(programme, values)
+        stated = TimeIndexed(index(problem, frozenset({"symmetry"})), Programme("m", FOREVER))
+        least_traffic(stated, None)
+        hint = encode(stated, placed)
+        values = [hint.get(column, 0) for column in range(len(stated.programme.names))]
+        assert stated.programme.broken_rule(values) is None
+        assert stated.programme.objective(values) * stated.index.unit == best
+        again = decode(stated, values)
         assert (again.timeline.order, again.evicted, again.offsets) == (
             placed.timeline.order, placed.evicted, placed.offsets,
         )  # fmt: skip
@@ -173,13 +173,13 @@ def test_joint_root_bound_exceeds_the_papers() -> None:
         joint = Joint(problem, Options(), FOREVER)
         joint.build()
         joint.add_windows(range(joint.count), FOREVER)
-        ours = backends.relaxation(joint.model, FOREVER) * joint.index.unit
-        literal = Programme(index(problem, frozenset(STRENGTHENINGS)), Model("m", FOREVER))
+        ours = backends.relaxation(joint.programme, FOREVER) * joint.index.unit
+        literal = TimeIndexed(index(problem, frozenset(STRENGTHENINGS)), Programme("m", FOREVER))
         least_traffic(literal, None)
-        theirs = backends.relaxation(literal.model, FOREVER) * literal.index.unit
+        theirs = backends.relaxation(literal.programme, FOREVER) * literal.index.unit
         assert theirs <= best + 1e-6
         assert ours <= best + 1e-6
-        assert literal.model.size.terms > joint.model.size.terms
+        assert literal.programme.size.terms > joint.programme.size.terms
         better += ours > theirs + 1e-6
     assert better > 5
 
@@ -226,12 +226,12 @@ def test_statuses_are_mapped_honestly_at_the_time_limit() -> None:
     """PuLP calls an incumbent optimal; here it is feasible, or nothing, and the bound is none of its making."""
     rng = random.Random(1)
     for backend in BUNDLED:
-        model = Model("knapsack", FOREVER)
+        model = Programme("knapsack", FOREVER)
         columns = [model.binary(f"x{i}", -rng.randint(10**6, 2 * 10**6)) for i in range(400)]
         for _ in range(120):
             weights = [rng.randint(1, 10**6) for _ in columns]
             model.at_most("row", list(zip(columns, weights, strict=True)), sum(weights) // 3)
-        solved = backends.solve(model, backend, Deadline.after(1.5))
+        solved = backends.minimise(model, backend, Deadline.after(1.5))
         assert solved.status in ("feasible", "unknown"), (backend, solved.status)
         if solved.values is not None and solved.bound is not None:
             assert solved.bound < model.objective(solved.values)
@@ -239,11 +239,11 @@ def test_statuses_are_mapped_honestly_at_the_time_limit() -> None:
 
 def test_infeasible_is_told_from_unknown() -> None:
     for backend in BUNDLED:
-        model = Model("impossible", FOREVER)
+        model = Programme("impossible", FOREVER)
         x, y = model.binary("x", 1), model.binary("y", 1)
         model.at_least("a", [(x, 1), (y, 1)], 2)
         model.at_most("b", [(x, 1), (y, 1)], 1)
-        assert backends.solve(model, backend, FOREVER).status == "infeasible", backend
+        assert backends.minimise(model, backend, FOREVER).status == "infeasible", backend
 
 
 def test_missing_solvers_are_named_with_a_remedy() -> None:
@@ -269,17 +269,17 @@ def test_a_solver_without_a_licence_is_reported(monkeypatch: pytest.MonkeyPatch)
             return True
 
         def actualSolve(self, *_: object, **__: object) -> None:  # noqa: N802 - PuLP's name
-            raise RuntimeError("Model too large for size-limited license;\nvisit the vendor")
+            raise RuntimeError("Programme too large for size-limited license;\nvisit the vendor")
 
     monkeypatch.setattr(pulp_backend, "_find", lambda *_: Refusing())
-    model = Model("m", FOREVER)
+    model = Programme("m", FOREVER)
     model.at_least("r", [(model.binary("x", 1), 1)], 1)
     solved = in_a_process(model)
     assert (solved.status, solved.values) == ("unknown", None)
-    assert "gurobi failed: Model too large for size-limited license; visit the vendor" in solved.why
+    assert "gurobi failed: Programme too large for size-limited license; visit the vendor" in solved.why
 
 
-def in_a_process(model: Model) -> Solved:
+def in_a_process(model: Programme) -> Solved:
     """PuLP's side of things in a child that keeps this process's patches; it must not meet OR-Tools here."""
     import multiprocessing
 
@@ -314,16 +314,16 @@ def test_written_models_can_be_read_and_solved(suffix: str, tmp_path) -> None:
 
 def test_writing_stops_with_the_clock(tmp_path) -> None:
     _, problem, _ = hard(range(200), 7)[0]
-    programme = Programme(index(problem, frozenset()), Model("cosma", FOREVER))
-    least_traffic(programme, None)
+    stated = TimeIndexed(index(problem, frozenset()), Programme("cosma", FOREVER))
+    least_traffic(stated, None)
     target = tmp_path / "m.lp"
-    assert "had no time left" in backends.write(programme.model, target, 1, Deadline.after(0))
+    assert "had no time left" in backends.write(stated.programme, target, 1, Deadline.after(0))
     assert not target.exists()
-    assert backends.write(programme.model, target, 1, FOREVER) == ""
+    assert backends.write(stated.programme, target, 1, FOREVER) == ""
 
 
 def test_exact_arithmetic_beyond_64_bits() -> None:
-    model = Model("large", FOREVER)
+    model = Programme("large", FOREVER)
     x, y = model.integer("x", 0, 2**40), model.integer("y", 0, 2**40)
     model.at_most("row", [(x, 2**40), (y, -(2**40))], 0)
     assert model.broken_rule([2**40, 2**40]) is None

@@ -143,7 +143,7 @@ def test_search_programme_over_every_order_and_brute_force_agree(block: int) -> 
         best = oracle.least_traffic(problem)
         assert best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER).cost == best
         orders = oracle.topological_orders(problem)
-        assert min(replacement.solve(Timeline.of(problem, o), "cp-sat", FOREVER).bound_bytes for o in orders) == best
+        assert min(replacement.optimise(Timeline.of(problem, o), "cp-sat", FOREVER).bound_bytes for o in orders) == best
 
 
 @settings(max_examples=150, deadline=None)

@@ -117,7 +117,7 @@ def _round(
             order[part.start : part.end] = [part.operators[i] for i in inner]
     if tuple(order) == best.timeline.order or deadline.passed:
         return best
-    return cheapest((best, replacement.solve(Timeline.of(best.timeline.problem, order), DEFAULT_BACKEND, deadline)))
+    return cheapest((best, replacement.optimise(Timeline.of(best.timeline.problem, order), DEFAULT_BACKEND, deadline)))
 
 
 def _narrow_parts(best: Placed, size: int) -> list[tuple[int, int]]:

@@ -63,7 +63,7 @@ class _Builder:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """A plan's gaps as arrays, for questions about many steps: who is where, and who has paid what."""
+    """A plan's gaps as arrays, for questions about many steps: where each tensor is, and what it has paid."""
 
     placed: Placed
     tensor: np.ndarray

@@ -21,7 +21,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """The compact integer programme on three orders, optimal if the graph allows no other. Capacity >= M_R."""
     backend = backends.chosen(options.inner)
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
-    best = replacement.solve(exported, backend, deadline.share(0.3))
+    best = replacement.optimise(exported, backend, deadline.share(0.3))
     first_s = deadline.elapsed_s
     if best.cost_bytes == 0:
         why = "the exported order fits without evictions"
@@ -39,7 +39,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
 def three_orders(problem: Problem, options: Options, backend: str, deadline: Deadline) -> Placed:
     """The best plan of the exported order, the depth-first one and that of smallest peak."""
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
-    best = replacement.solve(exported, backend, deadline.share(0.5))
+    best = replacement.optimise(exported, backend, deadline.share(0.5))
     return best_of(problem, options, backend, deadline, best)[0] if best.cost_bytes else best
 
 
@@ -51,7 +51,7 @@ def best_of(problem: Problem, options: Options, backend: str, deadline: Deadline
     candidates += [("order of smallest peak", peak)] if peak is not None else []
     for name, order in candidates:
         if not deadline.passed:
-            placed = replacement.solve(Timeline.of(problem, order), backend, deadline)
+            placed = replacement.optimise(Timeline.of(problem, order), backend, deadline)
             if placed.cost_bytes < best.cost_bytes:
                 best, which = placed, name
     return best, which

@@ -31,7 +31,7 @@ from itertools import pairwise
 from cosma.deadline import Deadline
 from cosma.milp import backends
 from cosma.milp.backends import DEFAULT_BACKEND
-from cosma.milp.programme import Model, ModelTooLargeError
+from cosma.milp.programme import Programme, ProgrammeTooLargeError
 from cosma.problem import Problem
 from cosma.schedule import replacement
 from cosma.schedule.packing import proved_unplaceable
@@ -71,11 +71,11 @@ class _Linear:
 
 
 class Joint:
-    """The model and its columns; `build` states all rows."""
+    """The programme and its columns; `build` states all rows."""
 
     def __init__(self, problem: Problem, options: Options, deadline: Deadline) -> None:
         self.index: Indices = index(problem, frozenset())
-        self.model = Model("joint", deadline, options.memory_limit_bytes)
+        self.programme = Programme("joint", deadline, options.memory_limit_bytes)
         count = len(self.index.steps)
         self.count = count
         self.ordered: list[int] = []  # operator -> mask of those that surely run after it
@@ -88,7 +88,7 @@ class Joint:
         """What the graph, the positions' bounds and the twins rule say about the order."""
         after = list(self.index.descendants)
         for w, older in enumerate(whole(self.index.problem).older_twins):
-            self.model.check_limits()
+            self.programme.check_limits()
             for v in bits(older):
                 after[v] |= 1 << w
         beginning = [0] * (self.count + 1)  # step -> mask of the operators that cannot run before it
@@ -101,7 +101,7 @@ class Joint:
         return after
 
     def build(self) -> None:
-        """All columns and rows but the lazy ones. Raises ModelTooLargeError."""
+        """All columns and rows but the lazy ones. Raises ProgrammeTooLargeError."""
         self.ordered = self._ordered()
         self.add_order()
         self.add_loads()
@@ -110,28 +110,28 @@ class Joint:
 
     def add_order(self) -> None:
         """Positions, order binaries, and the rows that tie them together."""
-        model, steps = self.model, self.index.steps
-        self.position = [model.integer(f"position{v}", s.start, s.stop - 1) for v, s in enumerate(steps)]
+        programme, steps = self.programme, self.index.steps
+        self.position = [programme.integer(f"position{v}", s.start, s.stop - 1) for v, s in enumerate(steps)]
         for v, before in enumerate(self.index.problem.graph.predecessors):
             for u in before:
-                model.at_least("precedence", ((self.position[v], 1), (self.position[u], -1)), 1)
+                programme.at_least("precedence", ((self.position[v], 1), (self.position[u], -1)), 1)
         for u in range(self.count):
-            model.check_limits()
+            programme.check_limits()
             for v in range(u + 1, self.count):
                 if not (self.ordered[u] >> v & 1 or self.ordered[v] >> u & 1):
-                    first = self.order[u, v] = model.binary(f"before_{u}_{v}")
+                    first = self.order[u, v] = programme.binary(f"before_{u}_{v}")
                     self._order_row(u, v, first, 1, 0)
                     self._order_row(v, u, first, -1, 1)
                 elif not (self.index.ancestors[v] >> u & 1 or self.index.ancestors[u] >> v & 1):
                     early, late = (u, v) if self.ordered[u] >> v & 1 else (v, u)
-                    model.at_least("precedence", ((self.position[late], 1), (self.position[early], -1)), 1)
+                    programme.at_least("precedence", ((self.position[late], 1), (self.position[early], -1)), 1)
 
     def _order_row(self, u: int, v: int, column: int, factor: int, constant: int) -> None:
         """position[v] >= position[u] + 1 - M (1 - (factor x column + constant))."""
         steps = self.index.steps
         big = steps[u].stop - 1 - steps[v].start + 1
         terms = ((self.position[v], 1), (self.position[u], -1), (column, -big * factor))
-        self.model.at_least("order", terms, 1 - big + big * constant)
+        self.programme.at_least("order", terms, 1 - big + big * constant)
 
     def before(self, u: int, v: int) -> _Linear:
         """Whether u runs before v."""
@@ -143,17 +143,17 @@ class Joint:
 
     def add_loads(self) -> None:
         """One load a reader, where something may lie between, and one store an activation."""
-        index, model = self.index, self.model
+        index, programme = self.index, self.programme
         for a in index.tensors:
             size = index.sizes[a]
             if not size or (index.is_home(a) and len(index.readers[a]) == 1):
                 continue
             for r in index.readers[a]:
-                self.load[a, r] = model.binary(f"load_{a}_{r}", size)
+                self.load[a, r] = programme.binary(f"load_{a}_{r}", size)
             if index.problem.needs_store(a) and index.readers[a]:
-                self.stored[a] = model.binary(f"stored_{a}", size)
+                self.stored[a] = programme.binary(f"stored_{a}", size)
                 for r in index.readers[a]:
-                    model.at_least("stored", ((self.stored[a], 1), (self.load[a, r], -1)), 0)
+                    programme.at_least("stored", ((self.stored[a], 1), (self.load[a, r], -1)), 0)
 
     def fit(self, v: int) -> None:
         """The capacity row of operator v, with what may lie unused beside it."""
@@ -162,10 +162,10 @@ class Joint:
         beside = _Linear(0)
         for a in dict.fromkeys(a for a, _ in self.load):
             if a not in index.operands[v]:
-                self.model.check_limits()
+                self.programme.check_limits()
                 beside = beside.plus(self.live(a, v), index.sizes[a])
         if beside.factors:
-            self.model.at_most("capacity", beside.factors.items(), room - beside.constant)
+            self.programme.at_most("capacity", beside.factors.items(), room - beside.constant)
 
     def live(self, a: int, v: int) -> _Linear:
         """Whether tensor a, no operand of v, lies in the scratchpad while v runs; a new column if need be."""
@@ -185,9 +185,9 @@ class Joint:
                     rows.append(row)
         if not rows:
             return _Linear(0)
-        column = self.model.binary(f"live_{a}_{v}")
+        column = self.programme.binary(f"live_{a}_{v}")
         for row in rows:
-            self.model.at_least("live", [(column, 1), *((c, -f) for c, f in row.factors.items())], row.constant)
+            self.programme.at_least("live", [(column, 1), *((c, -f) for c, f in row.factors.items())], row.constant)
         return _Linear(0, {column: 1})
 
     def _stays(self, a: int, u: int, v: int, r: int) -> _Linear:
@@ -216,7 +216,7 @@ class Joint:
             columns += [(self.load[key], key[0]) for key in inside if key in self.load]
             if bound:
                 terms = [(column, self.index.sizes[a]) for column, a in columns]
-                self.model.at_least("window", terms, -(-bound // self.index.unit))
+                self.programme.at_least("window", terms, -(-bound // self.index.unit))
 
     def cut(self, timeline: Timeline, conflict: Conflict) -> None:
         """Of the tensors in a conflict one is loaded again, or the steps of the conflict run in another order."""
@@ -233,7 +233,7 @@ class Joint:
                 needed.add((steps[-1], timeline.order[gap.second]))
         for u, v in sorted(needed):
             escape = escape.plus(_Linear(1).plus(self.before(u, v), -1))
-        self.model.at_least("addresses", escape.factors.items(), 1 - escape.constant)
+        self.programme.at_least("addresses", escape.factors.items(), 1 - escape.constant)
 
     def encode(self, placed: Placed) -> dict[int, int]:
         """Values of the decisions for a plan, the hint of a solver; what follows from them is left out."""
@@ -263,15 +263,15 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
         return skip
     first_s = deadline.elapsed_s
     if len(problem.graph.operators) > LARGEST_SPACE:
-        return too_large(best, ModelTooLargeError(f"more than {LARGEST_SPACE:,} operators"), options, first_s)
+        return too_large(best, ProgrammeTooLargeError(f"more than {LARGEST_SPACE:,} operators"), options, first_s)
     joint = Joint(problem, options, deadline)
     try:
         joint.build()
-    except ModelTooLargeError as error:
+    except ProgrammeTooLargeError as error:
         return too_large(best, error, options, first_s)
-    with suppress(ModelTooLargeError):  # they only tighten it
+    with suppress(ProgrammeTooLargeError):  # they only tighten it
         joint.add_windows(best.timeline.order, deadline.share(0.3))
-    size = measure(joint.model, joint.index.unit, options, deadline)
+    size = measure(joint.programme, joint.index.unit, options, deadline)
     best, bound, rests_on, why = _rounds(joint, best, backend, options, deadline)
     name = named("joint programme", rests_on) if bound else "trivial"
     return Outcome(best, bound, name, why, size=size, first_s=first_s)
@@ -285,9 +285,9 @@ def _rounds(
     why: tuple[str, ...] = ("a limit on the number of cuts was reached",)
     moved = best.timeline.cost(())
     for rounds in range(_MOST_ROUNDS):
-        joint.model.hint = joint.encode(best)
-        joint.model.known = (best.cost_bytes - moved) // joint.index.unit
-        solved = backends.solve(joint.model, backend, deadline, options.log)
+        joint.programme.hint = joint.encode(best)
+        joint.programme.known = (best.cost_bytes - moved) // joint.index.unit
+        solved = backends.minimise(joint.programme, backend, deadline, options.log)
         found_bound = moved + max(0, solved.bound or 0) * joint.index.unit
         if found_bound > bound:
             bound, rests_on = found_bound, solved.rests_on
@@ -295,7 +295,7 @@ def _rounds(
         if solved.values is None:
             break
         timeline, evicted = joint.decode(solved.values)
-        found = replacement.solve(timeline, DEFAULT_BACKEND, deadline)
+        found = replacement.optimise(timeline, DEFAULT_BACKEND, deadline)
         best, fault = better_of(best, found, backend)
         why += (fault,) if fault else ()
         if best.cost_bytes <= bound or solved.status != "optimal" or deadline.passed:
@@ -306,7 +306,7 @@ def _rounds(
             break
         try:
             joint.cut(timeline, conflict)
-        except ModelTooLargeError as error:
+        except ProgrammeTooLargeError as error:
             why = (*why, str(error))
             break
     return best, bound, rests_on, why

@@ -1,10 +1,10 @@
-"""What solvers that state a programme to others share: the certified skip, the model's size, distrust."""
+"""What solvers that state a programme to others share: the certified skip, the programme's size, distrust."""
 
 from dataclasses import replace
 
 from cosma.deadline import Deadline
 from cosma.milp import backends
-from cosma.milp.programme import Model, ModelTooLargeError, Size
+from cosma.milp.programme import Programme, ProgrammeTooLargeError, Size
 from cosma.schedule.placed import Placed, violations
 from cosma.solvers.options import Options
 from cosma.solvers.outcome import Outcome
@@ -18,19 +18,20 @@ def no_plan_cheaper(incumbent: Placed, always: bool, options: Options, deadline:
     return Outcome(incumbent, 0, "nothing to evict", (why,), 0, 0, first_s=deadline.elapsed_s)
 
 
-def measure(model: Model, unit: int, options: Options, deadline: Deadline) -> Size:
-    """The model's size, with its root bound in bytes if wanted; writes it to a file if wanted."""
+def measure(programme: Programme, unit: int, options: Options, deadline: Deadline) -> Size:
+    """The programme's size, with its root bound in bytes if wanted; writes it to a file if wanted."""
     notes, root = [], None
     if options.write_model is not None:
-        notes.append(backends.write(model, options.write_model, unit, deadline))
+        notes.append(backends.write(programme, options.write_model, unit, deadline))
     if options.root_bound:
-        root = backends.relaxation(model, deadline.share(0.5))
+        root = backends.relaxation(programme, deadline.share(0.5))
         notes.append("" if root is not None else "root bound not found in time")
-    return replace(model.size, root_bound=None if root is None else root * unit, note="; ".join(filter(None, notes)))
+    root_bound = None if root is None else root * unit
+    return replace(programme.size, root_bound=root_bound, note="; ".join(filter(None, notes)))
 
 
-def too_large(incumbent: Placed, error: ModelTooLargeError, options: Options, first_s: float) -> Outcome:
-    """The incumbent, where the programme was not stated to the end; of what size it is, nobody knows."""
+def too_large(incumbent: Placed, error: ProgrammeTooLargeError, options: Options, first_s: float) -> Outcome:
+    """The incumbent, where the programme was not stated to the end; its full size is unknown."""
     asked = [str(options.write_model)] if options.write_model is not None else []
     asked += ["root bound"] if options.root_bound else []
     why = (str(error), *(f"no {what}: the programme was not stated to its end" for what in asked))

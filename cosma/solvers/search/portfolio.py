@@ -38,11 +38,11 @@ class _Answer:
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """The best placed plan within the limits, and a bound. Requires capacity >= M_R."""
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
-    best = replacement.solve(exported, DEFAULT_BACKEND, deadline.share(0.3))
+    best = replacement.optimise(exported, DEFAULT_BACKEND, deadline.share(0.3))
     first_s = deadline.elapsed_s
     if options.known_order and best.cost_bytes > options.known_bound:
         known = Timeline.of(problem, options.known_order)
-        best = cheapest((best, replacement.solve(known, DEFAULT_BACKEND, deadline.share(0.3))))
+        best = cheapest((best, replacement.optimise(known, DEFAULT_BACKEND, deadline.share(0.3))))
     if best.cost_bytes == 0:
         outcome = Outcome(best, 0, "nothing to evict", ("a known order fits without evictions",), 0, 0)
     elif best.cost_bytes == options.known_bound:
@@ -78,7 +78,7 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
     bound = sum(answer.bound for answer in chosen)
     best = start
     if best.cost_bytes > bound:
-        found = replacement.solve(Timeline.of(problem, order), DEFAULT_BACKEND, deadline)
+        found = replacement.optimise(Timeline.of(problem, order), DEFAULT_BACKEND, deadline)
         best = cheapest((best, found))
     if best.cost_bytes > bound and any(a.cost != a.bound for a in chosen):
         best, _ = best_of(problem, options, DEFAULT_BACKEND, deadline, best)
@@ -130,7 +130,7 @@ def _other_optima(
             if found.order is None:
                 return best
             order += [space.operators[v] for v in found.order]
-        placed = replacement.solve(Timeline.of(problem, order), DEFAULT_BACKEND, deadline)
+        placed = replacement.optimise(Timeline.of(problem, order), DEFAULT_BACKEND, deadline)
         best = cheapest((best, placed))
         if best.cost_bytes == bound:
             break

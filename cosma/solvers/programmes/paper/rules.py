@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from cosma.milp.programme import Model
+from cosma.milp.programme import Programme
 from cosma.solvers.programmes.paper.indices import Indices
 from cosma.solvers.search.space import bits, whole
 
@@ -22,11 +22,11 @@ Columns = dict[tuple[int, int], int]  # (tensor or operator, step) -> column
 
 
 @dataclass(slots=True)
-class Programme:
-    """The model under construction and its columns. `created[v, t]` stands for operator v runs at step t."""
+class TimeIndexed:
+    """The programme under construction and its columns. `created[v, t]` stands for operator v runs at step t."""
 
     index: Indices
-    model: Model
+    programme: Programme
     ran: Columns = field(default_factory=dict)
     created: Columns = field(default_factory=dict)
     preserved: Columns = field(default_factory=dict)
@@ -44,16 +44,16 @@ class Programme:
             outputs = [a for a in graph.operators[v].outputs if a in index.operands[v]]
             for t in steps:
                 for a in outputs:
-                    self.created[a, t] = self.model.binary(f"C_{a}_{t}")
-                self.ran[v, t] = self.created[outputs[0], t] if outputs else self.model.binary(f"C_op{v}_{t}")
+                    self.created[a, t] = self.programme.binary(f"C_{a}_{t}")
+                self.ran[v, t] = self.created[outputs[0], t] if outputs else self.programme.binary(f"C_op{v}_{t}")
         for a in index.tensors:
             home = index.is_home(a)
             for t in index.life[a]:
                 if t > index.live[a].start or not home:
-                    self.preserved[a, t] = self.model.binary(f"P_{a}_{t}")
-                self.retrieved[a, t] = self.model.binary(f"R_{a}_{t}")
+                    self.preserved[a, t] = self.programme.binary(f"P_{a}_{t}")
+                self.retrieved[a, t] = self.programme.binary(f"R_{a}_{t}")
                 if not home:
-                    self.spilled[a, t] = self.model.binary(f"S_{a}_{t}")
+                    self.spilled[a, t] = self.programme.binary(f"S_{a}_{t}")
 
     def add_addresses(self) -> None:
         """L and V of every tensor that takes room; (9) as the bounds of L."""
@@ -61,9 +61,9 @@ class Programme:
         for a in index.tensors:
             if index.sizes[a]:
                 for t in index.live[a]:
-                    self.address[a, t] = self.model.integer(f"L_{a}_{t}", 0, index.capacity - index.sizes[a])
+                    self.address[a, t] = self.programme.integer(f"L_{a}_{t}", 0, index.capacity - index.sizes[a])
                     if (a, t) in self.preserved:
-                        self.kept[a, t] = self.model.binary(f"V_{a}_{t}")
+                        self.kept[a, t] = self.programme.binary(f"V_{a}_{t}")
 
     def resident(self, a: int, t: int) -> list[tuple[int, int]]:
         """The terms that say tensor a lies in the scratchpad at step t."""
@@ -83,26 +83,26 @@ class Programme:
     def at_most_one(self, rule: str, terms: list[tuple[int, int]]) -> None:
         """A row that says so, unless it says nothing."""
         if len(terms) > 1:
-            self.model.at_most(rule, terms, 1)
+            self.programme.at_most(rule, terms, 1)
 
     def preserve(self) -> None:
         """(2) P[t] <= C[t-1] + P[t-1] + R[t-1]."""
         for (a, t), column in self.preserved.items():
             before = self.terms((a, t - 1), self.created, self.preserved, self.retrieved, factor=-1)
-            self.model.at_most("eq2", [(column, 1), *before], 0)
+            self.programme.at_most("eq2", [(column, 1), *before], 0)
 
     def spill(self) -> None:
         """(3) S[t] <= C[t-1] + P[t-1]."""
         for (a, t), column in self.spilled.items():
             before = self.terms((a, t - 1), self.created, self.preserved, factor=-1)
-            self.model.at_most("eq3", [(column, 1), *before], 0)
+            self.programme.at_most("eq3", [(column, 1), *before], 0)
 
     def retrieve(self) -> None:
         """(4) R[t] <= sum of S[k] over k <= t, unless host memory holds the tensor anyway."""
         for (a, t), column in self.retrieved.items():
             if not self.index.is_home(a):
                 stores = [(self.spilled[a, k], -1) for k in self.index.life[a] if k <= t]
-                self.model.at_most("eq4", [(column, 1), *stores], 0)
+                self.programme.at_most("eq4", [(column, 1), *stores], 0)
 
     def inputs_resident(self) -> None:
         """(5) C[a,t] <= P[b,t] + R[b,t] for every input b of a's operator."""
@@ -110,7 +110,7 @@ class Programme:
             for b in self.index.operands[v]:
                 if self.index.problem.graph.producer[b] != v:
                     held = self.terms((b, t), self.preserved, self.retrieved, factor=-1)
-                    self.model.at_most("eq5", [(column, 1), *held], 0)
+                    self.programme.at_most("eq5", [(column, 1), *held], 0)
 
     def siblings(self) -> None:
         """(6) All outputs of an operator are created together."""
@@ -119,12 +119,12 @@ class Programme:
             v = producer[a]
             assert v is not None
             if self.ran[v, t] != column:
-                self.model.equal("eq6", [(column, 1), (self.ran[v, t], -1)], 0)
+                self.programme.equal("eq6", [(column, 1), (self.ran[v, t], -1)], 0)
 
     def created_once(self) -> None:
         """(7) Every operator runs once."""
         for v, steps in enumerate(self.index.steps):
-            self.model.equal("eq7", [(self.ran[v, t], 1) for t in steps], 1)
+            self.programme.equal("eq7", [(self.ran[v, t], 1) for t in steps], 1)
 
     def spilled_once(self) -> None:
         """(8) One store is enough: tensors do not change."""
@@ -144,20 +144,20 @@ class Programme:
                 working.setdefault(t, []).append((column, self.index.workspaces[v]))
         for (a, t), column in self.address.items():
             if t in working:
-                self.model.at_most("eq9", [(column, 1), *working[t]], self.index.capacity - self.index.sizes[a])
+                self.programme.at_most("eq9", [(column, 1), *working[t]], self.index.capacity - self.index.sizes[a])
 
     def no_overlap(self) -> None:
         """(10) L[a] + size <= L[b] + M (1 - D), L[b] + size <= L[a] + M (1 - U), D + U >= 1 if both are resident."""
-        index, model = self.index, self.model
+        index, programme = self.index, self.programme
         big = index.capacity if index.has("big-m") else index.capacity + sum(index.sizes)
         for a, b, t in self._pairs():
-            below = self.below[a, b, t] = model.binary(f"D_{a}_{b}_{t}")
-            above = self.above[a, b, t] = model.binary(f"U_{a}_{b}_{t}")
+            below = self.below[a, b, t] = programme.binary(f"D_{a}_{b}_{t}")
+            above = self.above[a, b, t] = programme.binary(f"U_{a}_{b}_{t}")
             here, there = self.address[a, t], self.address[b, t]
-            model.at_most("eq10", [(here, 1), (there, -1), (below, big)], big - index.sizes[a])
-            model.at_most("eq10", [(there, 1), (here, -1), (above, big)], big - index.sizes[b])
+            programme.at_most("eq10", [(here, 1), (there, -1), (below, big)], big - index.sizes[a])
+            programme.at_most("eq10", [(there, 1), (here, -1), (above, big)], big - index.sizes[b])
             both = [(x, -f) for x, f in self.resident(a, t) + self.resident(b, t)]
-            model.at_least("eq10", [(below, 1), (above, 1), *both], -1)
+            programme.at_least("eq10", [(below, 1), (above, 1), *both], -1)
 
     def _pairs(self) -> Iterator[tuple[int, int, int]]:
         """Two tensors and a step at which both may lie in the scratchpad."""
@@ -170,28 +170,28 @@ class Programme:
 
     def stay_in_place(self) -> None:
         """(11) P[t] <= V[t], and with V[t] the address is that of step t-1."""
-        index, model = self.index, self.model
+        index, programme = self.index, self.programme
         for (a, t), same in self.kept.items():
             big = index.capacity - index.sizes[a] if index.has("big-m") else index.capacity + sum(index.sizes)
             now, before = self.address[a, t], self.address[a, t - 1]
-            model.at_most("eq11", [(self.preserved[a, t], 1), (same, -1)], 0)
-            model.at_most("eq11", [(now, 1), (before, -1), (same, big)], big)
-            model.at_most("eq11", [(before, 1), (now, -1), (same, big)], big)
+            programme.at_most("eq11", [(self.preserved[a, t], 1), (same, -1)], 0)
+            programme.at_most("eq11", [(now, 1), (before, -1), (same, big)], big)
+            programme.at_most("eq11", [(before, 1), (now, -1), (same, big)], big)
 
     def traffic(self) -> list[tuple[int, int]]:
         """(12) The objective: size x (S + R), compulsory transfers left out; also returned as terms."""
-        index, model = self.index, self.model
+        index, programme = self.index, self.programme
         for (a, _), column in self.retrieved.items():
-            model.costs[column] = index.sizes[a]
+            programme.costs[column] = index.sizes[a]
         for (a, _), column in self.spilled.items():
-            model.costs[column] = index.sizes[a] if index.problem.needs_store(a) else 0
-        model.offset = -sum(index.sizes[a] for a in index.tensors if index.is_home(a))
-        return [(column, cost) for column, cost in enumerate(model.costs) if cost]
+            programme.costs[column] = index.sizes[a] if index.problem.needs_store(a) else 0
+        programme.offset = -sum(index.sizes[a] for a in index.tensors if index.is_home(a))
+        return [(column, cost) for column, cost in enumerate(programme.costs) if cost]
 
     def fit(self) -> None:
         """The strengthening "capacity"."""
         for t in range(len(self.index.steps)):
-            self.model.at_most("capacity", self.footprint(t), self.index.capacity)
+            self.programme.at_most("capacity", self.footprint(t), self.index.capacity)
 
     def footprint(self, t: int) -> list[tuple[int, int]]:
         """The terms of the bytes in use at step t."""
@@ -201,11 +201,11 @@ class Programme:
 
     def break_symmetry(self) -> None:
         """The strengthening "symmetry"."""
-        index, model = self.index, self.model
+        index, programme = self.index, self.programme
         for w, older in enumerate(whole(index.problem).older_twins):
             for v in bits(older):
                 late = [(self.ran[w, t], t) for t in index.steps[w]]
-                model.at_least("twins", late + [(self.ran[v, t], -t) for t in index.steps[v]], 1)
+                programme.at_least("twins", late + [(self.ran[v, t], -t) for t in index.steps[v]], 1)
         v = max(range(len(index.steps)), key=lambda v: sum(index.sizes[a] for a in index.operands[v]))
         largest = sorted(index.operands[v], key=lambda a: (-index.sizes[a], a))[:2]
         if any(index.workspaces) or len(largest) < 2 or not index.sizes[largest[1]]:
@@ -213,56 +213,56 @@ class Programme:
         a, b = sorted(largest)
         for t in index.steps[v]:
             if (a, b, t) in self.below:
-                model.at_least("mirror", [(self.below[a, b, t], 1), (self.ran[v, t], -1)], 0)
+                programme.at_least("mirror", [(self.below[a, b, t], 1), (self.ran[v, t], -1)], 0)
 
     def resident_to_the_end(self) -> None:
         """(13) nothing is spilled, or retrieved but once."""
         for a in self.index.tensors:
             loads = [(self.retrieved[a, t], 1) for t in self.index.life[a]]
             if loads:
-                self.model.at_most("eq13", loads, 1 if self.index.is_home(a) else 0)
+                self.programme.at_most("eq13", loads, 1 if self.index.is_home(a) else 0)
         for column in self.spilled.values():
-            self.model.highs[column] = 0
+            self.programme.highs[column] = 0
 
     def smallest_peak(self) -> None:
         """(14), (15) every footprint is at most the peak, which is the objective."""
-        peak = self.model.integer("peak", 0, self.index.capacity, 1)
+        peak = self.programme.integer("peak", 0, self.index.capacity, 1)
         for t in range(len(self.index.steps)):
-            self.model.at_most("eq14", [*self.footprint(t), (peak, -1)], 0)
+            self.programme.at_most("eq14", [*self.footprint(t), (peak, -1)], 0)
 
 
-def schedule(programme: Programme) -> None:
+def schedule(stated: TimeIndexed) -> None:
     """The rules that both programmes share: order and residency."""
-    programme.add_variables()
-    programme.one_state()
-    programme.preserve()
-    programme.spill()
-    programme.retrieve()
-    programme.inputs_resident()
-    programme.siblings()
-    programme.created_once()
-    programme.spilled_once()
-    programme.one_at_a_time()
+    stated.add_variables()
+    stated.one_state()
+    stated.preserve()
+    stated.spill()
+    stated.retrieve()
+    stated.inputs_resident()
+    stated.siblings()
+    stated.created_once()
+    stated.spilled_once()
+    stated.one_at_a_time()
 
 
-def least_traffic(programme: Programme, cutoff: int | None) -> None:
+def least_traffic(stated: TimeIndexed, cutoff: int | None) -> None:
     """Eq. 1-12; `cutoff` is the most traffic allowed, in units."""
-    schedule(programme)
-    programme.add_addresses()
-    programme.below_workspace()
-    programme.no_overlap()
-    programme.stay_in_place()
-    terms = programme.traffic()
-    if programme.index.has("capacity"):
-        programme.fit()
-    if programme.index.has("symmetry"):
-        programme.break_symmetry()
+    schedule(stated)
+    stated.add_addresses()
+    stated.below_workspace()
+    stated.no_overlap()
+    stated.stay_in_place()
+    terms = stated.traffic()
+    if stated.index.has("capacity"):
+        stated.fit()
+    if stated.index.has("symmetry"):
+        stated.break_symmetry()
     if cutoff is not None:
-        programme.model.at_most("cutoff", terms, cutoff - programme.model.offset)
+        stated.programme.at_most("cutoff", terms, cutoff - stated.programme.offset)
 
 
-def least_peak(programme: Programme) -> None:
+def least_peak(stated: TimeIndexed) -> None:
     """Eq. 1-8 and 13-15, without addresses. The index's capacity has to be no less than M_P."""
-    schedule(programme)
-    programme.resident_to_the_end()
-    programme.smallest_peak()
+    schedule(stated)
+    stated.resident_to_the_end()
+    stated.smallest_peak()
