@@ -188,8 +188,8 @@ flatters the baselines.
   follow from that.
 - *Exporter*: the files in `models/`, made by `models/make.py`; the paper's graphs are not published.
 - *Solver*: its programme is solved here by CP-SAT, one thread, with every strengthening of
-  `cosma/solvers/programmes/paper/indices.py`; there by Gurobi. Where the programme is too large to state or no better plan
-  comes in time, the row is the plan that it was started from: the best of three orders.
+  `cosma/solvers/programmes/paper/indices.py`; there by Gurobi. Where the programme is too large to state or no better
+  plan comes in time, the row is the plan that it was started from: the best of three orders.
 - *Machine*: two cores of a server; there an Apple M1 Pro. The paper's times: 0.296 s on average by hand, about two
   minutes by search, without a bound.
 - *Averages*: over cases where there is something to save; the paper does not say how it counts the others.
