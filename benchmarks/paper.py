@@ -18,9 +18,11 @@ from rich.progress import track
 
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
-from cosma.experiments.compare import BUDGETS, COLUMNS, Run, at_budgets, key_of, run_all
-from cosma.experiments.rows import Row, RowFile
+from cosma.experiments.compare import BUDGETS, Run, at_budgets, run_all
+from cosma.experiments.row_files import RowFile, read_rows
+from cosma.experiments.rows import Compared, key_of
 from cosma.files import write_atomic
+from cosma.report.capacity import planned
 from cosma.report.comparison import draw
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
@@ -56,24 +58,24 @@ def all_runs() -> list[Run]:
 def measure() -> None:
     """Append the rows that are missing, one run at a time so that times mean something."""
     FOLDER.mkdir(exist_ok=True)
-    file = RowFile(FOLDER / "rows.csv", COLUMNS)
-    there = {(key_of(row), row["budget"]) for row in file.rows}
+    file = RowFile(FOLDER / "rows.csv", Compared)
+    there = {(key_of(row), row.budget) for row in file.rows}
     todo = [run for run in all_runs() if (run.key, run.budget) not in there]
     for row in track(run_all(todo, 1), total=len(todo), console=Console(stderr=True)):
         file.append(row)
 
 
-def stored() -> list[Row]:
+def stored() -> list[Compared]:
     """The rows that are there."""
-    return RowFile(FOLDER / "rows.csv", COLUMNS).rows
+    return read_rows(FOLDER / "rows.csv", Compared)
 
 
-def cases(rows: Sequence[Row]) -> dict[tuple[str, bool, str], dict[str, Row]]:
+def cases(rows: Sequence[Compared]) -> dict[tuple[str, bool, str], dict[str, Compared]]:
     """The rows by (network, weights, budget), then by solver."""
-    found: dict[tuple[str, bool, str], dict[str, Row]] = {}
+    found: dict[tuple[str, bool, str], dict[str, Compared]] = {}
     for row in rows:
-        key = (row["model"].removesuffix(".onnx"), bool(row["weights"]), row["budget"])
-        found.setdefault(key, {})[row["solver"]] = row
+        key = (row.model.removesuffix(".onnx"), row.weights, row.budget)
+        found.setdefault(key, {})[row.solver] = row
 
     def rank(key: tuple[str, bool, str]) -> tuple[bool, bool, str, int]:
         return key[1], key[0] in BY_SEARCH, key[0], BUDGETS.index(key[2])
@@ -81,28 +83,28 @@ def cases(rows: Sequence[Row]) -> dict[tuple[str, bool, str], dict[str, Row]]:
     return {key: found[key] for key in sorted(found, key=rank)}
 
 
-def cell(row: Row, best: int) -> str:
+def cell(row: Compared, best: int) -> str:
     """Bytes; bold for the least; what is not proved or not there is said."""
-    value = row["non_compulsory_bytes"]
+    value = row.non_compulsory_bytes
     if value is None:
-        return str(row["status"])
-    mark = "" if row["solver"] not in OURS or row["status"] == "optimal" else f" (≥ {row['bound_bytes']:,})"
+        return row.status
+    mark = "" if row.solver not in OURS or row.status == "optimal" else f" (≥ {row.bound_bytes:,})"
     return (f"**{value:,}**" if value == best else f"{value:,}") + mark
 
 
-def table(found: dict[tuple[str, bool, str], dict[str, Row]]) -> list[str]:
+def table(found: dict[tuple[str, bool, str], dict[str, Compared]]) -> list[str]:
     """One line a case in which some plan moves something."""
     heads = "| network | setting | budget | " + " | ".join(SOLVERS) + " |"
     lines = [heads, "| --- | --- | --- |" + " ---: |" * len(SOLVERS)]
     for (name, weights, budget), by in found.items():
-        best = by["auto"]["non_compulsory_bytes"]
-        if any(row["non_compulsory_bytes"] != 0 for row in by.values()):
+        best, _ = by["auto"].traffic
+        if any(row.non_compulsory_bytes != 0 for row in by.values()):
             setting = "parameters" if weights else "activations"
             lines.append(f"| {name} | {setting} | {budget} | " + " | ".join(cell(by[s], best) for s in SOLVERS) + " |")
     return lines
 
 
-def savings(found: dict[tuple[str, bool, str], dict[str, Row]], ours: str) -> list[str]:
+def savings(found: dict[tuple[str, bool, str], dict[str, Compared]], ours: str) -> list[str]:
     """Average saving over each baseline, and over the mean of the baselines that have a plan."""
     lines = [
         f"| {ours} saves, on average, of | hand-designed | cases | found by search | cases |",
@@ -113,12 +115,11 @@ def savings(found: dict[tuple[str, bool, str], dict[str, Row]], ours: str) -> li
         for group in (BY_HAND, BY_SEARCH):
             shares = []
             for (network, _, _), by in found.items():
-                theirs = [by[b]["non_compulsory_bytes"] for b in BASELINES if name in (b, *_OVERALL)]
-                theirs = [t for t in theirs if t is not None]
+                theirs = [row.traffic[0] for row in planned([by[b] for b in BASELINES if name in (b, *_OVERALL)])]
                 if network in group and theirs:
                     reference = min(theirs) if name.startswith("best") else statistics.mean(theirs)
                     if reference:
-                        shares.append(1 - by[ours]["non_compulsory_bytes"] / reference)
+                        shares.append(1 - by[ours].traffic[0] / reference)
             cells += [f"{100 * statistics.mean(shares):.0f} %" if shares else "n/a", str(len(shares))]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
@@ -127,7 +128,7 @@ def savings(found: dict[tuple[str, bool, str], dict[str, Row]], ours: str) -> li
 _OVERALL = ("mean of those with a plan", "best of those with a plan")
 
 
-def times(found: dict[tuple[str, bool, str], dict[str, Row]]) -> list[str]:
+def times(found: dict[tuple[str, bool, str], dict[str, Compared]]) -> list[str]:
     """Seconds of the solvers that search, where there is something to decide."""
     lines = [
         "| solver | networks | mean s | median s | longest s | proved | largest programme, terms |",
@@ -136,9 +137,9 @@ def times(found: dict[tuple[str, bool, str], dict[str, Row]]) -> list[str]:
     for solver in OURS:
         for label, group in (("hand-designed", BY_HAND), ("found by search", BY_SEARCH)):
             mine = [by[solver] for (network, _, _), by in found.items() if network in group]
-            seconds = [row["seconds"] for row in mine]
-            proved = sum(row["status"] == "optimal" for row in mine)
-            terms = max((row["terms"] or 0 for row in mine), default=0)
+            seconds = [row.seconds for row in mine]
+            proved = sum(row.status == "optimal" for row in mine)
+            terms = max((row.terms or 0 for row in mine), default=0)
             lines.append(
                 f"| {solver} | {label} | {statistics.mean(seconds):.2f} | {statistics.median(seconds):.2f} | "
                 f"{max(seconds):.2f} | {proved} of {len(mine)} | {terms:,} |"
@@ -146,16 +147,16 @@ def times(found: dict[tuple[str, bool, str], dict[str, Row]]) -> list[str]:
     return lines
 
 
-def nothing_to_save(found: dict[tuple[str, bool, str], dict[str, Row]]) -> list[str]:
+def nothing_to_save(found: dict[tuple[str, bool, str], dict[str, Compared]]) -> list[str]:
     """Networks whose M_R is their M_P, by setting, and how many baselines have no plan even so."""
     lines = []
     for weights in (False, True):
         flat = [
             name
             for name in (*BY_HAND, *BY_SEARCH)
-            if len({found[name, weights, budget]["auto"]["capacity_bytes"] for budget in ("M_R", "M_P")}) == 1
+            if len({found[name, weights, budget]["auto"].capacity_bytes for budget in ("M_R", "M_P")}) == 1
         ]
-        free = [n for n in flat if found[n, weights, "M_R"]["auto"]["non_compulsory_bytes"] == 0]
+        free = [n for n in flat if found[n, weights, "M_R"]["auto"].non_compulsory_bytes == 0]
         setting = "activations and parameters" if weights else "activations only"
         rest = f"; {len(free)} of these {len(flat)} need none at any capacity that is feasible at all" if flat else ""
         lines.append(f"- {setting}: M_R = M_P for {', '.join(flat) or 'none'}{rest}.")
@@ -218,12 +219,12 @@ def render() -> None:
     rows = stored()
     found = cases(rows)
     text = TEXT.format(
-        versions=", ".join(sorted({row["version"] for row in rows})),
+        versions=", ".join(sorted({row.version for row in rows})),
         cases=len(found),
         limit=SECONDS,
         savings="\n\n".join("\n".join(savings(found, solver)) for solver in ("auto", "divide", "paper")),
         runs=len(BASELINES) * len(found),
-        failed=sum(by[b]["non_compulsory_bytes"] is None for by in found.values() for b in BASELINES),
+        failed=sum(by[b].non_compulsory_bytes is None for by in found.values() for b in BASELINES),
         nothing="\n".join(nothing_to_save(found)),
         times="\n".join(times(found)),
         table="\n".join(table(found)),
@@ -235,16 +236,16 @@ def render() -> None:
     write_atomic(FOLDER / "seconds.png", draw_seconds(found))
 
 
-def _moves(row: Row) -> bool:
-    return bool(row["non_compulsory_bytes"])
+def _moves(row: Compared) -> bool:
+    return bool(row.non_compulsory_bytes)
 
 
-def draw_seconds(found: dict[tuple[str, bool, str], dict[str, Row]]) -> bytes:
+def draw_seconds(found: dict[tuple[str, bool, str], dict[str, Compared]]) -> bytes:
     """How many cases each solver has finished, and proved, after how many seconds."""
     figure = Figure(figsize=(7, 3.2), dpi=120, layout="constrained")
     axes = figure.subplots()
     for k, solver in enumerate(OURS):
-        proofs = sorted(by[solver]["proof_s"] for by in found.values() if by[solver]["proof_s"] is not None)
+        proofs = sorted(row.proof_s for row in (by[solver] for by in found.values()) if row.proof_s is not None)
         counts = [*range(1, len(proofs) + 1), len(proofs)]
         axes.step([*proofs, SECONDS], counts, where="post", color=f"C{k}", label=f"{solver}: {len(proofs)} proved")
     axes.axhline(len(found), color="0.7", linewidth=0.8)

@@ -160,12 +160,11 @@ def paper_summary() -> str:
     """What `auto` saves over the paper's baselines, and how divide and conquer does on the networks found by search."""
     found = paper.cases(paper.stored())
     searched = [(key, by) for key, by in found.items() if key[0] in paper.BY_SEARCH]
-    least = [min(r["non_compulsory_bytes"] for r in by.values() if r["status"] == "optimal") for _, by in searched]
+    least = [min(row.traffic[0] for row in by.values() if row.status == "optimal") for _, by in searched]
     worst = max(
-        by["divide"]["non_compulsory_bytes"] / best - 1 if best else 0.0
-        for (_, by), best in zip(searched, least, strict=True)
+        by["divide"].traffic[0] / best - 1 if best else 0.0 for (_, by), best in zip(searched, least, strict=True)
     )
-    slowest = max(by["divide"]["seconds"] for _, by in searched)
+    slowest = max(by["divide"].seconds for _, by in searched)
     return (
         "\n".join(paper.savings(found, "auto")) + "\n\nDivide and conquer alone, on the four networks found by search "
         f"({len(searched)} cases): at most {100 * worst:.1f} % above the proved optimum, in at most {slowest:.1f} s."

@@ -6,7 +6,7 @@ python -m benchmarks.runs mutations  plans changed in one place, the verifier ag
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cosma.deadline import Deadline
 from cosma.errors import CosmaError
 from cosma.execute.run import Network, execute
 from cosma.experiments.compare import at_budgets
-from cosma.experiments.rows import Row, RowFile
+from cosma.experiments.row_files import RowFile
 from cosma.solvers.options import Options
 from cosma.solvers.registry import SOLVERS
 from cosma.target.hardware import Hardware
@@ -32,14 +32,6 @@ NETWORKS = sorted((ROOT / "models").glob("*.onnx")) + sorted(LIGHT.glob("*.onnx"
 LIMIT_S = 5.0  # a plan is wanted here, not a proof
 VERSIONS = {"cosma": __version__, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
 
-RUN_COLUMNS = (
-    "model", "setting", "budget", "solver", "capacity_bytes", "status", "steps", "loads", "stores", "compulsory_bytes",
-    "non_compulsory_bytes", "outputs", "bit_exact", "seconds", *VERSIONS,
-)  # fmt: skip
-MUTATION_COLUMNS = (
-    "model", "setting", "capacity", "alignment_bytes", "kind", "tried", "accepted", "bit_exact", "rejected",
-    "rejected_run", "went_wrong", *VERSIONS,
-)  # fmt: skip
 # Network -> run every n-th of the mutants that the verifier rejects all the same.
 MUTATED = {
     "tiny_branches": 1,
@@ -50,10 +42,53 @@ MUTATED = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A row of results/runs.csv: a plan that was run on real tensors, or why there was none."""
+
+    model: str
+    setting: str
+    budget: str
+    solver: str
+    capacity_bytes: int
+    status: str
+    steps: int | None = None
+    loads: int | None = None
+    stores: int | None = None
+    compulsory_bytes: int | None = None
+    non_compulsory_bytes: int | None = None
+    outputs: int | None = None
+    bit_exact: bool | None = None
+    seconds: float | None = None
+    cosma: str = VERSIONS["cosma"]
+    onnx: str = VERSIONS["onnx"]
+    onnxruntime: str = VERSIONS["onnxruntime"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutated:
+    """A row of results/mutations.csv: how many plans changed in one way there were, and what became of them."""
+
+    model: str
+    setting: str
+    capacity: str
+    alignment_bytes: int
+    kind: str
+    tried: int
+    accepted: int
+    bit_exact: int
+    rejected: int
+    rejected_run: int
+    went_wrong: int
+    cosma: str = VERSIONS["cosma"]
+    onnx: str = VERSIONS["onnx"]
+    onnxruntime: str = VERSIONS["onnxruntime"]
+
+
 def networks() -> None:
     """Every solver's plan for every network at M_R and M_H; what has no plan is a row that says so."""
-    file = RowFile(RESULTS / "runs.csv", RUN_COLUMNS)
-    done = {tuple(str(row[c]) for c in RUN_COLUMNS[:4]) for row in file.rows}
+    file = RowFile(RESULTS / "runs.csv", Ran)
+    done = {(row.model, row.setting, row.budget, row.solver) for row in file.rows}
     for path in NETWORKS:
         network = None
         for setting in ("activations", "parameters"):
@@ -66,39 +101,42 @@ def networks() -> None:
                 assert at is not None, f"M_P of {path.stem} was not found in a minute"
                 for solver in (s for b, s in todo if b == budget):
                     network = network or Network.read(path, {})
-                    row = {"model": path.stem, "setting": setting, "budget": budget, "solver": solver}
-                    file.append(_run(row, at, solver, network))
+                    row = Ran(
+                        model=path.stem, setting=setting, budget=budget, solver=solver,
+                        capacity_bytes=at.problem.capacity_bytes, status="",
+                    )  # fmt: skip
+                    file.append(_run(row, at, network))
 
 
-def _run(row: Row, prepared: Prepared, solver: str, network: Network) -> Row:
+def _run(row: Ran, prepared: Prepared, network: Network) -> Ran:
+    """The row with what came of solving and running."""
     problem = prepared.problem
-    row = dict.fromkeys(RUN_COLUMNS) | row | {"capacity_bytes": problem.capacity_bytes, **VERSIONS}
-    options = Options(solver, LIMIT_S, memory_limit_bytes=2 * 2**30)
+    options = Options(row.solver, LIMIT_S, memory_limit_bytes=2 * 2**30)
     try:
         result = solve(prepared, Hardware("any", problem.capacity_bytes), options)
     except CosmaError as error:
-        return row | {"status": f"no plan: {' '.join(str(error).split())[:100]}"}
+        return replace(row, status=f"no plan: {' '.join(str(error).split())[:100]}")
     if result.plan is None:
-        return row | {"status": "infeasible"}
+        return replace(row, status="infeasible")
     e = execute(result.plan, problem, network)
-    row |= {
-        "status": result.status, "steps": e.steps, "loads": e.loads, "stores": e.stores, "outputs": len(e.outputs),
-        "compulsory_bytes": e.compulsory_bytes, "non_compulsory_bytes": e.non_compulsory_bytes,
-        "bit_exact": e.difference is None, "seconds": round(e.seconds, 3),
-    }  # fmt: skip
-    print(*(row[c] for c in ("model", "setting", "budget", "solver", "status", "bit_exact", "seconds")), flush=True)
+    row = replace(
+        row, status=result.status, steps=e.steps, loads=e.loads, stores=e.stores, outputs=len(e.outputs),
+        compulsory_bytes=e.compulsory_bytes, non_compulsory_bytes=e.non_compulsory_bytes,
+        bit_exact=e.difference is None, seconds=round(e.seconds, 3),
+    )  # fmt: skip
+    print(row.model, row.setting, row.budget, row.solver, row.status, row.bit_exact, row.seconds, flush=True)
     return row
 
 
 def mutations() -> None:
     """Counts by network, setting, capacity, alignment and kind of mutation."""
-    file = RowFile(RESULTS / "mutations.csv", MUTATION_COLUMNS)
-    done = {(r["model"], r["setting"], r["capacity"], str(r["alignment_bytes"])) for r in file.rows}
+    file = RowFile(RESULTS / "mutations.csv", Mutated)
+    done = {(row.model, row.setting, row.capacity, row.alignment_bytes) for row in file.rows}
     for name, every in MUTATED.items():
         path = next(p for p in NETWORKS if p.stem == name)
         network = Network.read(path, {})
         for setting, capacity, alignment in _cases():
-            if (name, setting, capacity, str(alignment)) in done:
+            if (name, setting, capacity, alignment) in done:
                 continue
             hardware = Hardware("any", 2**62, alignment_bytes=alignment)
             prepared = prepare(path, hardware, Settings(None, "pointwise", setting == "parameters"))
@@ -113,13 +151,14 @@ def mutations() -> None:
             for kind in KINDS:
                 counts = {verdict: found[kind, verdict] for verdict in ("accepted", "rejected", "wrong", "harmless")}
                 run = counts["wrong"] + counts["harmless"]
-                file.append({
-                    "model": name, "setting": setting, "capacity": capacity, "alignment_bytes": alignment, "kind": kind,
-                    "tried": sum(counts.values()), "accepted": counts["accepted"],
+                row = Mutated(
+                    model=name, setting=setting, capacity=capacity, alignment_bytes=alignment, kind=kind,
+                    tried=sum(counts.values()), accepted=counts["accepted"],
                     # `tally` raises where an accepted plan is not bit-exact or a reason is not the oracle's.
-                    "bit_exact": counts["accepted"], "rejected": counts["rejected"] + run, "rejected_run": run,
-                    "went_wrong": counts["wrong"], **VERSIONS,
-                })  # fmt: skip
+                    bit_exact=counts["accepted"], rejected=counts["rejected"] + run, rejected_run=run,
+                    went_wrong=counts["wrong"],
+                )  # fmt: skip
+                file.append(row)
 
 
 def _cases() -> Iterator[tuple[str, str, int]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.experiments.compare import Run
-    from cosma.experiments.rows import Row, RowFile
+    from cosma.experiments.row_files import RowFile
+    from cosma.experiments.rows import Compared
 
 
 @click.command("compare")
@@ -66,31 +68,31 @@ def compare_command(
     Each run has a process and limits of its own; one that explodes is a row that says so.
     Example: cosma compare models/densenet121.onnx --solvers tflite-exported-belady,paper,auto --dtype int8 -o rows.csv
     """
-    from cosma.experiments.compare import COLUMNS, key_of
-    from cosma.experiments.rows import WENT_WRONG, RowFile
+    from cosma.experiments.row_files import RowFile
+    from cosma.experiments.rows import WENT_WRONG, Compared, key_of
     from cosma.files import write_atomic
     from cosma.report.comparison import draw, print_table
 
     check_plot(plot, *models, output)
-    file = None if output is None else RowFile(output, COLUMNS)
+    file = None if output is None else RowFile(output, Compared)
     with progress("reading the models"):
         runs = _runs(models, _listed(solvers, "--solvers"), _listed(budgets, "--budgets"), hw, flags)
-    stored = {key_of(row): row for row in (file.rows if file else []) if row["status"] not in WENT_WRONG}
+    stored = {key_of(row): row for row in (file.rows if file else []) if row.status not in WENT_WRONG}
     todo = list({run.key: run for run in runs if run.key not in stored}.values())
     known = sum(run.key in stored for run in runs)
     with keeping(file):
         for row in _finish(todo, jobs, file):
             stored[key_of(row)] = row
-    rows = [stored[run.key] | {"budget": run.budget} for run in runs]
+    rows = [replace(stored[run.key], budget=run.budget) for run in runs]
     if plot is not None:
         write_atomic(plot, draw(rows, plot.suffix[1:]))
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         print_table(console(), rows)
         if known:
             say(f"{known} of {len(runs)} rows were in {output} already")
-    return 0 if any(row["non_compulsory_bytes"] is not None for row in rows) else INFEASIBLE_EXIT_CODE
+    return 0 if any(row.non_compulsory_bytes is not None for row in rows) else INFEASIBLE_EXIT_CODE
 
 
 def _listed(text: str, option: str) -> list[str]:
@@ -104,8 +106,6 @@ def _runs(
     models: Sequence[Path], solvers: list[str], budgets: list[str], hw: str | None, flags: dict[str, Any]
 ) -> "list[Run]":
     """All runs, models first, then budgets, then solvers. Raises InputError before anything runs."""
-    from dataclasses import replace
-
     from cosma.deadline import Deadline
     from cosma.experiments.compare import Run, at_budgets
     from cosma.solvers.registry import find
@@ -133,7 +133,7 @@ def _runs(
     return runs
 
 
-def _finish(runs: "Sequence[Run]", jobs: int, file: "RowFile | None") -> "Iterator[Row]":
+def _finish(runs: "Sequence[Run]", jobs: int, file: "RowFile[Compared] | None") -> "Iterator[Compared]":
     """Run all, keeping each row as it comes."""
     from cosma.cli.screen import bar
     from cosma.experiments.compare import run_all
@@ -144,5 +144,5 @@ def _finish(runs: "Sequence[Run]", jobs: int, file: "RowFile | None") -> "Iterat
         for row in rows:
             if file is not None:
                 file.append(row)
-            progress.update(task, advance=1, description=f"{row['model']} {row['budget']} {row['solver']}")
+            progress.update(task, advance=1, description=f"{row.model} {row.budget} {row.solver}")
             yield row

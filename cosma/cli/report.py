@@ -1,6 +1,7 @@
 """cosma report."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,13 +90,13 @@ def _report_rows(path: Path, output: Path | None, figure: str | None, as_json: b
     if output is not None:
         check_suffix(output, "--output", SUFFIXES)
         check_writable(output, path)
-    rows, columns = read(path)
+    rows = read(path)
     if output is not None:
-        write_atomic(output, render(rows, columns, output.suffix, figure))
+        write_atomic(output, render(rows, output.suffix, figure))
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
     elif output is None:
-        click.echo(markdown(rows, columns), nl=False)
+        click.echo(markdown(rows), nl=False)
     else:
         say(f"report written to {output}")
 

@@ -4,14 +4,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosma.cli.streams import complain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cosma.experiments.rows import RowFile
+    from cosma.experiments.row_files import RowFile
     from cosma.frontend.imported import Imported
 
 _PROGRESS_AFTER_S = 2.0
@@ -36,16 +36,16 @@ def console() -> "Console":
 
 
 @contextmanager
-def keeping(file: "RowFile | None") -> Iterator[None]:
+def keeping(file: "RowFile[Any] | None") -> Iterator[None]:
     """Have an interrupt say where the rows are. They are counted on the disk: one may be written and not yet noted."""
-    from cosma.experiments.rows import read_rows
+    from cosma.experiments.row_files import read_rows
 
     try:
         yield
     except KeyboardInterrupt:
         kept = "nothing was kept; use -o to keep rows"
         if file is not None:
-            count = len(read_rows(file.path, file.columns)) if file.path.exists() else 0
+            count = len(read_rows(file.path, file.kind)) if file.path.exists() else 0
             kept = f"{count} rows are in {file.path}; run again to go on"
         raise KeyboardInterrupt(kept) from None
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -18,7 +19,8 @@ from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
-    from cosma.experiments.rows import Row, RowFile
+    from cosma.experiments.row_files import RowFile
+    from cosma.experiments.rows import Swept
     from cosma.experiments.sweep import Case
     from cosma.frontend.imported import DType, Imported
     from cosma.target.hardware import Hardware
@@ -64,21 +66,19 @@ def whatif_command(
     Example: cosma whatif models/densenet121.onnx --dtype int8 --scratchpad auto --plot curve.png
     Bytes are facts, each from a verified plan; times and energies are estimates from the figures of the spec.
     """
-    from cosma.experiments.rows import RowFile
-    from cosma.experiments.sweep import COLUMNS, key_of
+    from cosma.experiments.row_files import RowFile
+    from cosma.experiments.rows import Swept
     from cosma.files import write_atomic
 
     check_plot(plot, *models, output)
-    file = None if output is None else RowFile(output, COLUMNS)
+    file = None if output is None else RowFile(output, Swept)
     with progress("reading the models"):
         cases = list(_cases(models, flags))
     with keeping(file):
         rows, new = _finish(cases, file, jobs or os.cpu_count() or 1, dask, no_cache)
     order = {(c.prepared.source.model, c.hardware.name): i for i, c in reversed(list(enumerate(cases)))}
-    rows.sort(
-        key=lambda r: (order[r["model"], r["hardware"]], *map(str, key_of(r)[1:8]), r["solver"], r["capacity_bytes"])
-    )
-    found = any(row["moved_bytes"] is not None for row in rows)
+    rows.sort(key=lambda row: (order[row.model, row.hardware], _settings(row), row.capacity_bytes))
+    found = any(row.moved_bytes is not None for row in rows)
     if plot is not None and found:
         from cosma.report.rows import draw
 
@@ -86,7 +86,7 @@ def whatif_command(
     elif plot is not None:
         warn(f"no row has a plan; {plot} is not drawn")
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         _show(cases, rows)
         if new < len(rows) and file is not None:
@@ -94,7 +94,12 @@ def whatif_command(
     return 0 if found else INFEASIBLE_EXIT_CODE
 
 
-def _show(cases: "Sequence[Case]", rows: "list[Row]") -> None:
+def _settings(row: "Swept") -> tuple[Any, ...]:
+    """A sort key for rows of one model and hardware, without the capacity."""
+    return row.dims, str(row.dtype), row.fusion, row.weights, row.instead, row.spec, row.solver
+
+
+def _show(cases: "Sequence[Case]", rows: "list[Swept]") -> None:
     """Staircases as such, everything else one line a row."""
     from cosma.report import capacity
 
@@ -157,7 +162,7 @@ def _dims(texts: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _hardware(names: tuple[str, ...], sets: tuple[str, ...], sized: bool) -> "Iterator[tuple[Hardware, str]]":
-    """Each spec with each combination of figures, and these as text."""
+    """Each spec with each combination of the figures that --set gives, and these as text."""
     from cosma.experiments.sweep import instead_text, read_instead
     from cosma.target.hardware import Hardware, load_hardware, spec_names
 
@@ -244,17 +249,18 @@ def _factor(text: str, whole: str) -> float:
 
 
 def _finish(
-    cases: "Sequence[Case]", file: "RowFile | None", jobs: int, dask: str | None, no_cache: bool
-) -> "tuple[list[Row], int]":
+    cases: "Sequence[Case]", file: "RowFile[Swept] | None", jobs: int, dask: str | None, no_cache: bool
+) -> "tuple[list[Swept], int]":
     """All rows of the cases, and how many are new."""
     from cosma.cli.screen import bar
     from cosma.experiments.cache import Cache, default_folder
-    from cosma.experiments.sweep import key_of, run
+    from cosma.experiments.rows import key_of
+    from cosma.experiments.sweep import run
     from cosma.workers import pool
 
     cache = None if no_cache else Cache(default_folder(), warn)
     there = list(file.rows) if file else []
-    rows: dict[tuple[Any, ...], Row] = {}
+    rows: dict[tuple[Any, ...], Swept] = {}
     count = 0
     progress = bar("{task.completed} rows, {task.description}")
     with progress, pool.dask(dask) if dask is not None else pool.processes(jobs) as workers:
@@ -264,7 +270,5 @@ def _finish(
             count += new
             if new and file is not None:
                 file.append(row)
-            progress.update(
-                task, advance=1, description=f"{row['model']} {row['hardware']} {row['capacity_bytes']:,} B"
-            )
+            progress.update(task, advance=1, description=f"{row.model} {row.hardware} {row.capacity_bytes:,} B")
     return list(rows.values()), count

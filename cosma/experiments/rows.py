@@ -1,145 +1,132 @@
-"""Result rows on disk: one line a row, appended as they come, so that an interrupted run can go on."""
+"""What a run of a solver on a problem came to: a row of `cosma compare` or of `cosma whatif`.
 
-import csv
-import io
-import json
-import os
-import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+The fields of a kind of row are the columns of its files, in their order.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_origin, get_type_hints
 
 from cosma.errors import InputError
-from cosma.files import check_suffix, check_writable, read_input, write_atomic
-from cosma.kinds import complain
-from cosma.names import shown
 
-Row = dict[str, Any]
+T = TypeVar("T")
+Status = Literal["optimal", "feasible", "infeasible", "error", "crashed", "out of memory", "out of time", "interrupted"]
 WENT_WRONG = ("error", "crashed")  # statuses of runs that are tried again
-_FORMULA = "=+-@\t\r＝＋－＠"  # how formulas of spreadsheets begin
-_ALWAYS = {"model", "hardware", "weights", "capacity_bytes", "alignment_bytes", "solver", "status"}
-_WITH_PLAN = {"compulsory_bytes", "bound_bytes"}
-_TEXTS = {
-    "model", "dims", "dtype", "fusion", "hardware", "instead", "spec", "solver", "problem", "version", "budget",
-    "status", "why",
-}  # fmt: skip
-_NUMBER = re.compile(r".*_(bytes|s|j|mib|limit)|gap|loads|stores|macs|seconds|rows|columns|terms|states")
+Key = Annotated[T, "key"]  # rows that are equal in these columns are of the same run
 
 
-class RowFile:
-    """An append-only file of rows, .csv or .jsonl; `rows` holds what was there.
+class _Traffic:
+    """Non-compulsory bytes and the proven bound on them: both where there is a plan."""
 
-    Raises InputError: another suffix, not writable, or written by something else. A last line that was cut
-    off, as by a killed process, is dropped.
+    __slots__ = ()
+    non_compulsory_bytes: int | None
+    bound_bytes: int | None
+
+    def __post_init__(self) -> None:
+        if self.non_compulsory_bytes is not None and self.bound_bytes is None:
+            raise InputError("a row has a plan and no bound")
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Both, of a row that has a plan."""
+        assert self.non_compulsory_bytes is not None
+        assert self.bound_bytes is not None
+        return self.non_compulsory_bytes, self.bound_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared(_Traffic):
+    """A row of `cosma compare`: a solver on a problem, and what it took.
+
+    budget: what the capacity was called. rows, columns, terms: of the largest programme. problem: a fingerprint.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        check_suffix(path, "--output", (".csv", ".jsonl"))
-        check_writable(path)
-        self.path, self.columns = path, tuple(columns)
-        self.rows = read_rows(path, self.columns) if path.exists() else []
-        if self.path.exists():
-            text = read_input(self.path)
-            whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                write_atomic(self.path, whole)
+    dims: ClassVar[str] = ""  # the columns that only `Swept` has and figures ask for
+    hardware: ClassVar[str] = "any"
 
-    def append(self, row: Row) -> None:
-        """Add a row; it is on the disk when this returns."""
-        row = {column: row[column] for column in self.columns}
-        if self.path.suffix == ".csv":
-            new = not self.path.exists() or not self.path.stat().st_size
-            text = to_csv([row], self.columns, header=new)
-        else:
-            text = json.dumps(row) + "\n"
-        try:
-            with self.path.open("ab") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, UnicodeEncodeError) as error:
-            raise InputError(f"cannot write {self.path}: {error}; choose another place or rename the model") from None
-        self.rows.append(row)
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The whole rows of a file. Raises InputError: cannot be read, or written by something else."""
-    try:
-        text = read_input(path).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path}: cannot read the rows that are there ({why}); give another file") from None
-    whole = text[: text.rfind("\n") + 1]
-    header = _csv_line(columns)
-    is_csv = path.suffix == ".csv"
-    ours = text.startswith("{") if not is_csv else whole.startswith(header) or header.startswith(text)
-    rows = (_parse_csv(whole) if is_csv else _parse_json(whole)) if ours or not text else None
-    if rows is None or any(set(row) != set(columns) or not _is_sound(row) for row in rows):
-        complain(path, "table of rows")
-        raise InputError(f"{path}: holds other rows than this command writes; give it another file")
-    return [{key: shown(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows]
+    model: Key[str]
+    dtype: Key[str | None]
+    fusion: Key[str]
+    weights: Key[bool]
+    budget: str
+    capacity_bytes: Key[int]
+    alignment_bytes: Key[int]
+    solver: Key[str]
+    status: Status
+    compulsory_bytes: int
+    non_compulsory_bytes: int | None = None
+    bound_bytes: int | None = None
+    gap: float | None = None
+    first_s: float | None = None
+    proof_s: float | None = None
+    seconds: float
+    rows: int | None = None
+    columns: int | None = None
+    terms: int | None = None
+    states: int | None = None
+    peak_memory_mib: int | None = None
+    time_limit_s: Key[float]
+    state_limit: Key[int]
+    memory_limit_bytes: Key[int]
+    problem: Key[str]
+    version: Key[str]
+    why: str
 
 
-def _is_sound(row: Row) -> bool:
-    """Whether the values are such as their columns hold; a row may have any of the columns of all commands."""
-    has_plan = row.get("non_compulsory_bytes") is not None
-    needed = _ALWAYS | _WITH_PLAN if has_plan else _ALWAYS
-    return all(column not in needed if value is None else _fits(column, value) for column, value in row.items())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept(_Traffic):
+    """A row of `cosma whatif`: the least traffic on some hardware, and estimates of what it takes there.
 
-
-def _fits(column: str, value: Any) -> bool:
-    if column in _TEXTS:
-        return isinstance(value, str)
-    if column == "weights" or not _NUMBER.fullmatch(column):
-        return isinstance(value, bool if column == "weights" else (str, int, float))
-    kind = int if column.endswith("_bytes") else (int, float)
-    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def to_csv(rows: Sequence[Row], columns: Sequence[str], header: bool = True) -> str:
-    """Rows as `read_rows` reads them."""
-    lines = [_csv_line([_cell(row[c]) for c in columns]) for row in rows]
-    return "".join([_csv_line(columns), *lines] if header else lines)
-
-
-def _cell(value: Any) -> Any:
-    """CSV knows text only: None and "" are empty cells, text itself unless it reads as another value, the rest JSON.
-
-    Text that a spreadsheet would take for a formula is quoted as well.
+    instead: what was set in the spec. spec: a digest of the figures of the hardware. problem: a fingerprint.
+    moved_bytes: all traffic, compulsory included. macs: multiply-accumulates, None unless all are counted.
     """
-    if value is None or value == "":
-        return ""
-    plain = isinstance(value, str) and read_value(value) == value and value[0] not in _FORMULA
-    return value if plain else json.dumps(value)
+
+    budget: ClassVar[str] = ""  # a column that only `Compared` has and figures ask for
+
+    model: Key[str]
+    dims: Key[str]
+    dtype: Key[str | None]
+    fusion: Key[str]
+    weights: Key[bool]
+    hardware: Key[str]
+    instead: Key[str]
+    spec: Key[str]
+    alignment_bytes: Key[int]
+    capacity_bytes: Key[int]
+    solver: Key[str]
+    time_limit_s: Key[float]
+    state_limit: Key[int]
+    memory_limit_bytes: Key[int]
+    problem: Key[str]
+    version: Key[str]
+    working_set_bytes: int
+    status: Status
+    compulsory_bytes: int
+    non_compulsory_bytes: int | None
+    bound_bytes: int | None
+    gap: float | None
+    moved_bytes: int | None
+    peak_use_bytes: int | None
+    loads: int | None
+    stores: int | None
+    macs: int | None
+    estimate_transfer_s: float | None
+    estimate_compute_s: float | None
+    estimate_overlapped_s: float | None
+    estimate_serial_s: float | None
+    estimate_transfer_energy_j: float | None
+    why: str
 
 
-def _csv_line(cells: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+Row = Compared | Swept
+KINDS = (Swept, Compared)
 
 
-def read_value(cell: str) -> Any:
-    """What a CSV cell stands for: a number, a truth value, quoted text, None, or else text."""
-    if cell == "":
-        return None
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    return value if isinstance(value, int | float | str) else cell
+_KEYS = {
+    kind: [name for name, hint in get_type_hints(kind, include_extras=True).items() if get_origin(hint) is Annotated]
+    for kind in KINDS
+}
 
 
-def _parse_csv(text: str) -> list[Row] | None:
-    try:
-        return [{k: read_value(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text), strict=True)]
-    except (csv.Error, TypeError):
-        return None
-
-
-def _parse_json(text: str) -> list[Row] | None:
-    try:
-        rows = [json.loads(line) for line in text.split("\n")[:-1]]
-    except (ValueError, RecursionError):
-        return None
-    return rows if all(isinstance(row, dict) for row in rows) else None
+def key_of(row: Row) -> tuple[Any, ...]:
+    """Equal for rows of the same run: a rerun skips those that are there."""
+    return tuple(getattr(row, name) for name in _KEYS[type(row)])

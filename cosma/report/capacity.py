@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from cosma.experiments.rows import Row
+from cosma.experiments.rows import Row, Swept
 from cosma.experiments.staircase import Step, knee, steps, worth_of_next_kib
 from cosma.units import format_bytes, format_si
 
-SERIES = ("model", "dims", "dtype", "fusion", "weights", "solver", "problem", "alignment_bytes")  # one curve each
 _SHOWN = 60  # rows of a table on a terminal
 _REASONS = 12  # lines of reasons
 _CURVE = 3  # capacities that make a curve
@@ -20,32 +19,44 @@ _ESTIMATES = (
 )
 
 
+class Series(NamedTuple):
+    """The columns in which all rows of a curve agree."""
+
+    model: str
+    dims: str
+    dtype: str | None
+    fusion: str
+    weights: bool
+    solver: str
+    problem: str
+    alignment_bytes: int
+
+
 def planned(rows: Sequence[Row]) -> list[Row]:
     """The rows that have a plan."""
-    return [row for row in rows if row["non_compulsory_bytes"] is not None]
+    return [row for row in rows if row.non_compulsory_bytes is not None]
 
 
-def series(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """The rows that have a plan by what the curve is of, the best one of each capacity."""
-    found: dict[tuple[Any, ...], dict[int, Row]] = {}
-    for row in sorted(planned(rows), key=lambda r: (-r["non_compulsory_bytes"], r["bound_bytes"] or 0)):
-        found.setdefault(curve_of(row), {})[row["capacity_bytes"]] = row
+def series(rows: Sequence[Row]) -> dict[Series, list[Row]]:
+    """The rows of each curve: of those that have a plan, the best at each capacity."""
+    found: dict[Series, dict[int, Row]] = {}
+    for row in sorted(planned(rows), key=lambda r: (-r.traffic[0], r.traffic[1])):
+        found.setdefault(curve_of(row), {})[row.capacity_bytes] = row
     return {key: list(points.values()) for key, points in found.items()}
 
 
-def curve_of(row: Row) -> tuple[Any, ...]:
-    """What the row is of, but for its capacity; rows of `compare` lack some of the columns."""
-    return tuple(row.get(column) or None for column in SERIES)  # "" and None are one in a CSV
+def curve_of(row: Row) -> Series:
+    """The curve that a row is a point of."""
+    return Series(*(getattr(row, column) for column in Series._fields))
 
 
-def labels(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+def labels(keys: Sequence[Series]) -> dict[Series, str]:
     """A short name for each curve: the model, and whatever is not the same for all of them."""
-    varied = [i for i in range(1, len(SERIES)) if SERIES[i] != "problem" and len({key[i] for key in keys}) > 1]
-    names = {key: ", ".join([stem(key[0]), *(word(SERIES[i], key[i]) for i in varied)]) for key in keys}
-    # Files of one name in two folders.
-    counts = Counter(names.values())
-    which = SERIES.index("problem")
-    return {key: f"{name}, problem {key[which]}" if counts[name] > 1 else name for key, name in names.items()}
+    others = [column for column in Series._fields if column not in ("model", "problem")]
+    varied = [column for column in others if len({getattr(key, column) for key in keys}) > 1]
+    names = {key: ", ".join([stem(key.model), *(word(c, getattr(key, c)) for c in varied)]) for key in keys}
+    counts = Counter(names.values())  # more than one: files of one name in two folders
+    return {key: f"{name}, problem {key.problem}" if counts[name] > 1 else name for key, name in names.items()}
 
 
 def stem(model: str) -> str:
@@ -54,7 +65,7 @@ def stem(model: str) -> str:
 
 
 def word(column: str, value: Any) -> str:
-    """A value of one of `SERIES` in words."""
+    """A value of a column of `Series` in words."""
     if column == "weights":
         return "with weights" if value else "activations"
     if column == "alignment_bytes":
@@ -66,7 +77,7 @@ def word(column: str, value: Any) -> str:
 
 def corners(rows: Sequence[Row]) -> list[Step]:
     """The staircase of one curve."""
-    return steps([(r["capacity_bytes"], r["non_compulsory_bytes"], r["bound_bytes"]) for r in rows])
+    return steps([(r.capacity_bytes, *r.traffic) for r in rows])
 
 
 def proofs(line: Sequence[Step]) -> int:
@@ -103,22 +114,22 @@ def print_staircase(console: Console, name: str, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
-def print_points(console: Console, rows: Sequence[Row]) -> None:
+def print_points(console: Console, rows: Sequence[Swept]) -> None:
     """One line a row: facts in bytes, then what they would take on the hardware."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold", min_width=14)
     table.add_column("hardware", overflow="fold", min_width=20)
     for column in ("capacity", "status", "moved", "avoidable", "transfers", "compute", "energy"):
         table.add_column(column, justify="right", no_wrap=True)
-    # What is due to the hardware is not said again.
-    names = labels(list({(*curve_of(row)[:-1], None): None for row in rows}))
-    for row in rows[:_SHOWN]:
+    kinds = [curve_of(row)._replace(alignment_bytes=1) for row in rows]  # alignment is a property of the hardware
+    names = labels(list(dict.fromkeys(kinds)))
+    for row, kind in zip(rows[:_SHOWN], kinds, strict=False):
         table.add_row(
-            names[(*curve_of(row)[:-1], None)], " ".join(filter(None, (row["hardware"], row["instead"]))),
-            format_bytes(row["capacity_bytes"]), _status(row),
-            *map(_bytes, (row["moved_bytes"], row["non_compulsory_bytes"])),
-            format_si(row["estimate_transfer_s"], "s"), format_si(row["estimate_compute_s"], "s"),
-            format_si(row["estimate_transfer_energy_j"], "J"),
+            names[kind], " ".join(filter(None, (row.hardware, row.instead))),
+            format_bytes(row.capacity_bytes), _status(row),
+            *map(_bytes, (row.moved_bytes, row.non_compulsory_bytes)),
+            format_si(row.estimate_transfer_s, "s"), format_si(row.estimate_compute_s, "s"),
+            format_si(row.estimate_transfer_energy_j, "J"),
         )  # fmt: skip
     console.print(table)
     if len(rows) > _SHOWN:
@@ -127,12 +138,12 @@ def print_points(console: Console, rows: Sequence[Row]) -> None:
     console.print(_ESTIMATES)
 
 
-def print_reasons(console: Console, rows: Sequence[Row]) -> None:
+def print_reasons(console: Console, rows: Sequence[Swept]) -> None:
     """Why rows have no plan, each reason once."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
-        if row["non_compulsory_bytes"] is None:
-            reasons.setdefault(f"{stem(row['model'])}: {row['status']}, {row['why']}", []).append(row["hardware"])
+        if row.non_compulsory_bytes is None:
+            reasons.setdefault(f"{stem(row.model)}: {row.status}, {row.why}", []).append(row.hardware)
     for reason, hardware in list(reasons.items())[:_REASONS]:
         console.print(f"{reason} ({len(hardware)} rows)")
     if len(reasons) > _REASONS:
@@ -140,7 +151,7 @@ def print_reasons(console: Console, rows: Sequence[Row]) -> None:
 
 
 def _status(row: Row) -> str:
-    return f"gap {100 * row['gap']:.1f} %" if row["gap"] else str(row["status"])
+    return f"gap {100 * row.gap:.1f} %" if row.gap else row.status
 
 
 def _bytes(value: int | None) -> str:
@@ -149,7 +160,7 @@ def _bytes(value: int | None) -> str:
 
 def curved(rows: Sequence[Row]) -> list[Row]:
     """The rows of curves: of the same hardware, at enough capacities, not all of the same traffic."""
-    points = {(curve_of(r), r.get("hardware"), r["capacity_bytes"]) for r in planned(rows)}
+    points = {(curve_of(r), r.hardware, r.capacity_bytes) for r in planned(rows)}
     counts = Counter((curve, hardware) for curve, hardware, _ in points)
     flat = {key for key, found in series(rows).items() if len(corners(found)) < 2}
-    return [r for r in rows if counts[curve_of(r), r.get("hardware")] >= _CURVE and curve_of(r) not in flat]
+    return [r for r in rows if counts[curve_of(r), r.hardware] >= _CURVE and curve_of(r) not in flat]

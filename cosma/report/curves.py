@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from cosma.experiments.rows import Row
 from cosma.experiments.staircase import Step, knee, worth_of_next_kib
-from cosma.report.capacity import corners, labels, proved, series, stem
+from cosma.report.capacity import Series, corners, labels, proved, series, stem
 from cosma.report.figure import label, save
 from cosma.target.hardware import load_hardware, spec_names
 
@@ -22,9 +22,9 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
     """A panel a model: traffic against capacity; below it what the next KiB is worth: png, svg or pdf."""
     from matplotlib.figure import Figure
 
-    panels: dict[str, dict[tuple[Any, ...], list[Row]]] = {}
+    panels: dict[str, dict[Series, list[Row]]] = {}
     for key, points in series(rows).items():
-        panels.setdefault(key[0], {})[key] = points
+        panels.setdefault(key.model, {})[key] = points
     across = min(3, len(panels))
     width = _WIDTH if across > 1 else 8.0
     merged = {model: _merged(curves) for model, curves in panels.items()}
@@ -44,7 +44,7 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
     return save(figure, form)
 
 
-def _merged(curves: Mapping[tuple[Any, ...], Sequence[Row]]) -> list[Curve]:
+def _merged(curves: Mapping[Series, Sequence[Row]]) -> list[Curve]:
     """The curves of one model; those with the same corners are one with all their names."""
     found: list[tuple[list[str], list[Step]]] = []
     for key, name in labels(list(curves)).items():
@@ -53,7 +53,7 @@ def _merged(curves: Mapping[tuple[Any, ...], Sequence[Row]]) -> list[Curve]:
         if same is None:
             found.append(([], line))
             same = found[-1][0]
-        same.append(name.removeprefix(stem(key[0])).removeprefix(", "))
+        same.append(name.removeprefix(stem(key.model)).removeprefix(", "))
     return [(_name(names, line), line) for names, line in found]
 
 

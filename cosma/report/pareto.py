@@ -13,8 +13,8 @@ _FILLS = ("full", "none", "left", "right")  # one for all colours
 
 
 def moved_bytes(row: Row) -> int:
-    """All traffic of a row that has a plan; rows of `compare` hold its parts."""
-    return int(row["compulsory_bytes"] + row["non_compulsory_bytes"])
+    """All traffic of a row that has a plan."""
+    return row.compulsory_bytes + row.traffic[0]
 
 
 def draw(rows: Sequence[Row], form: str) -> bytes:
@@ -24,7 +24,7 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
     from matplotlib.lines import Line2D
 
     rows = planned(rows)
-    models = list(dict.fromkeys(row["model"] for row in rows))
+    models = list(dict.fromkeys(row.model for row in rows))
     columns = _columns(rows)
     kinds = sorted({_kind(row, columns) for row in rows}, key=str)
     palette = colormaps["tab10" if len(kinds) <= 10 else "tab20"]
@@ -32,7 +32,7 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
         kind: {"color": palette(c % palette.N), "fillstyle": _FILLS[c // palette.N % len(_FILLS)]}
         for c, kind in enumerate(kinds)
     }
-    solvers = list(dict.fromkeys(row["solver"] for row in rows))
+    solvers = list(dict.fromkeys(row.solver for row in rows))
     marks = {solver: _MARKS[i % len(_MARKS)] for i, solver in enumerate(solvers)}
     legend: dict[str, dict[str, Any]]
     legend = {_name(kind, columns): {**styles[kind], "marker": "o"} for kind in kinds}
@@ -46,7 +46,7 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     for k, model in enumerate(models):
         axes = figure.add_subplot(down, across, k + 1)
-        mine = [row for row in rows if row["model"] == model]
+        mine = [row for row in rows if row.model == model]
         for kind, style in styles.items():
             _draw_kind(axes, [row for row in mine if _kind(row, columns) == kind], style, marks)
         _name_points(axes, mine)
@@ -62,30 +62,30 @@ def draw(rows: Sequence[Row], form: str) -> bytes:
 def front(rows: Sequence[Row]) -> list[tuple[int, int]]:
     """(capacity, bytes moved) of the rows that no other row beats in both, by capacity."""
     best: list[tuple[int, int]] = []
-    for point in sorted({(row["capacity_bytes"], moved_bytes(row)) for row in rows}):
+    for point in sorted({(row.capacity_bytes, moved_bytes(row)) for row in rows}):
         if not best or point[1] < best[-1][1]:
             best.append(point)
     return best
 
 
 def fronts(rows: Sequence[Row]) -> list[list[tuple[int, int]]]:
-    """The front of each workload: what one moves says nothing of another."""
-    problems = dict.fromkeys(row["problem"] for row in rows)
-    return [front([row for row in rows if row["problem"] == problem]) for problem in problems]
+    """The front of each workload; workloads are not compared with each other."""
+    problems = dict.fromkeys(row.problem for row in rows)
+    return [front([row for row in rows if row.problem == problem]) for problem in problems]
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
     """What tells kinds apart: type and weights, and what else is not the same for all rows of some model."""
     chosen = ["dtype", "weights"]
     for column in ("dims", "fusion"):
-        pairs = {(row["model"], row.get(column) or None) for row in rows}
+        pairs = {(row.model, getattr(row, column)) for row in rows}
         if len(pairs) > len({model for model, _ in pairs}):
             chosen.append(column)
     return chosen
 
 
 def _kind(row: Row, columns: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(row.get(column) or None for column in columns)
+    return tuple(getattr(row, column) for column in columns)
 
 
 def _name(kind: tuple[Any, ...], columns: Sequence[str]) -> str:
@@ -95,8 +95,8 @@ def _name(kind: tuple[Any, ...], columns: Sequence[str]) -> str:
 def _draw_kind(axes: Any, rows: Sequence[Row], style: dict[str, Any], marks: dict[str, str]) -> None:
     """Dots and fronts of one kind."""
     for solver, mark in marks.items():
-        mine = [row for row in rows if row["solver"] == solver]
-        at = [row["capacity_bytes"] for row in mine], [moved_bytes(row) for row in mine]
+        mine = [row for row in rows if row.solver == solver]
+        at = [row.capacity_bytes for row in mine], [moved_bytes(row) for row in mine]
         axes.plot(*at, mark, markersize=3.5, alpha=0.7, **style)
     for best in fronts(rows):
         axes.step(*zip(*best, strict=True), where="post", color=style["color"], linewidth=0.9)
@@ -108,8 +108,8 @@ def _name_points(axes: Any, rows: Sequence[Row]) -> None:
     for capacity, moved in sorted(point for best in fronts(rows) for point in best):
         lowest.setdefault(capacity, moved)
     for k, (capacity, moved) in enumerate(lowest.items()):
-        here = [row for row in rows if (row["capacity_bytes"], moved_bytes(row)) == (capacity, moved)]
-        names = {row.get("hardware") or "any" for row in here} - {"any"}
+        here = [row for row in rows if (row.capacity_bytes, moved_bytes(row)) == (capacity, moved)]
+        names = {row.hardware for row in here} - {"any"}
         if names:
             above = (3, 3) if k % 2 == 0 else (3, -8)  # neighbours stay apart
             axes.annotate(

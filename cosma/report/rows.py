@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 from cosma import names
 from cosma.analysis.estimate import assumptions
 from cosma.errors import InputError
-from cosma.experiments import compare, sweep
-from cosma.experiments.rows import Row, read_rows, to_csv
+from cosma.experiments import sweep
+from cosma.experiments.row_files import read_rows, to_csv
+from cosma.experiments.rows import KINDS, Compared, Row, Swept, key_of
 from cosma.experiments.staircase import knee, worth_of_next_kib
 from cosma.kinds import complain
 from cosma.report import capacity, comparison, curves, pareto
@@ -24,7 +26,7 @@ _NUMBERS = ("_bytes", "_s", "_j", "_mib", "loads", "stores", "terms", "gap", "se
 
 
 class Kind(NamedTuple):
-    """A figure: the rows that it shows, which may be none, how it is drawn, what it needs, what it says."""
+    """A figure: how to choose its rows (none: it cannot be drawn), how to draw them, what it needs, its caption."""
 
     shown: Callable[[Sequence[Row]], list[Row]]
     draw: Callable[[Sequence[Row], str], bytes]
@@ -54,13 +56,13 @@ FIGURES = {
 }
 # What a page and Markdown show of each row; CSV has all columns.
 _SHOWN = {
-    sweep.COLUMNS: (
+    Swept: (
         "model", "dims", "dtype", "fusion", "weights", "hardware", "instead", "spec", "alignment_bytes",
         "capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes",
         "gap", "peak_use_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
         "estimate_overlapped_s", "estimate_serial_s", "estimate_transfer_energy_j", "why",
     ),
-    compare.COLUMNS: (
+    Compared: (
         "model", "dtype", "fusion", "weights", "budget", "capacity_bytes", "solver", "status", "compulsory_bytes",
         "non_compulsory_bytes", "bound_bytes", "gap", "first_s", "proof_s", "seconds", "terms", "peak_memory_mib",
         "why",
@@ -68,39 +70,33 @@ _SHOWN = {
 }  # fmt: skip
 
 
-def read(path: Path) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows of a file that `compare` or `whatif` wrote, and their columns. Raises InputError."""
+def read(path: Path) -> list[Row]:
+    """The rows of a file that `compare` or `whatif` wrote, all of one kind, at least one. Raises InputError.
+
+    What went wrong and was tried again counts once, as it ended.
+    """
     if not os.path.exists(path):  # noqa: PTH110, which never raises
         raise InputError(f"{path}: there is no such file; write one with 'cosma whatif -o' or 'cosma compare -o'")
-    for columns in _SHOWN:
-        try:
-            rows = read_rows(path, columns)
-        except InputError:
-            continue
-        if rows and all(isinstance(row["model"], str) and isinstance(row["capacity_bytes"], int) for row in rows):
-            return _latest(rows, columns), columns
-    complain(path, "table of rows")
-    raise InputError(f"{path}: holds no rows of 'cosma whatif' or 'cosma compare', not of this version in any case")
+    rows: list[Row] = []
+    with suppress(InputError):
+        rows = read_rows(path, *KINDS)
+    if not rows:
+        complain(path, "table of rows")
+        raise InputError(f"{path}: holds no rows of 'cosma whatif' or 'cosma compare', not of this version in any case")
+    return list({(key_of(row), row.budget): row for row in rows}.values())
 
 
-def _latest(rows: list[Row], columns: tuple[str, ...]) -> list[Row]:
-    """What went wrong and was tried again counts once, as it ended."""
-    if columns == compare.COLUMNS:
-        return list({(compare.key_of(row), row["budget"]): row for row in rows}.values())
-    return list({sweep.key_of(row): row for row in rows}.values())
-
-
-def render(rows: Sequence[Row], columns: tuple[str, ...], suffix: str, figure: str | None) -> bytes:
+def render(rows: Sequence[Row], suffix: str, figure: str | None) -> bytes:
     """The rows in the form that a file's suffix names, one of `SUFFIXES`. Raises InputError."""
     if suffix in _DRAWN:
         return draw(rows, suffix[1:], figure)
     if figure is not None:
         raise InputError(f"--figure {figure}: a {suffix} file is no figure; give --output with {', '.join(_DRAWN)}")
     if suffix == ".html":
-        return page(rows, columns).encode()
+        return page(rows).encode()
     if suffix == ".md":
-        return markdown(rows, columns).encode()
-    return to_csv(rows, columns).encode()
+        return markdown(rows).encode()
+    return to_csv(rows).encode()
 
 
 def draw(rows: Sequence[Row], form: str, figure: str | None = None) -> bytes:
@@ -116,21 +112,23 @@ def draw(rows: Sequence[Row], form: str, figure: str | None = None) -> bytes:
 
 
 def _allowed(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The figures that the rows allow, what the rows were made for first, and the rows of each."""
-    order = ("curves", "pareto", "solvers") if "hardware" in rows[0] else ("solvers", "curves", "pareto")
+    """The rows of each figure that can be drawn; first the figure that the rows were made for."""
+    order = ("curves", "pareto", "solvers") if isinstance(rows[0], Swept) else ("solvers", "curves", "pareto")
     found = {name: FIGURES[name].shown(rows) for name in order}
     return {name: shown for name, shown in found.items() if shown}
 
 
-def _shown(rows: Sequence[Row], columns: tuple[str, ...]) -> list[str]:
-    """The columns in which some row has anything; `spec` where it tells machines of one name apart."""
+def _shown(rows: Sequence[Row]) -> list[str]:
+    """The columns with a value in some row; `spec` only where it tells machines of one name apart."""
     left_out = () if _edited(_machines(rows)) else ("spec",)
-    return [c for c in _SHOWN[columns] if c not in left_out and any(row[c] not in (None, "") for row in rows)]
+    return [
+        c for c in _SHOWN[type(rows[0])] if c not in left_out and any(getattr(row, c) not in (None, "") for row in rows)
+    ]
 
 
 def _machines(rows: Sequence[Row]) -> set[tuple[str, str, str]]:
     """Name, what was set in the spec, and the digest of the figures."""
-    return {(row.get("hardware", ""), row.get("instead") or "", row.get("spec", "")) for row in rows}
+    return {(row.hardware, row.instead, row.spec) for row in rows if isinstance(row, Swept)}
 
 
 def _edited(machines: set[tuple[str, str, str]]) -> bool:
@@ -138,22 +136,22 @@ def _edited(machines: set[tuple[str, str, str]]) -> bool:
     return len(machines) > len({machine[:2] for machine in machines})
 
 
-def markdown(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """A table, one line a row."""
-    shown = _shown(rows, columns)
+    shown = _shown(rows)
     lines = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
     for row in rows:
-        lines.append("| " + " | ".join(_marked(row[c]) for c in shown) + " |")
+        lines.append("| " + " | ".join(_marked(getattr(row, c)) for c in shown) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _marked(value: Any) -> str:
     """A cell of Markdown."""
-    return names.markdown(value) if isinstance(value, str) else _text(value)
+    return names.markdown(value) if value and isinstance(value, str) else _text(value)
 
 
 def _text(value: Any) -> str:
-    if value is None:
+    if value in (None, ""):
         return "n/a"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -162,10 +160,10 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
-def page(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
+def page(rows: Sequence[Row]) -> str:
     """One self-contained HTML file: figures, staircases, what the estimates assume, all rows."""
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    swept = columns == sweep.COLUMNS
+    models = list(dict.fromkeys(row.model for row in rows))
+    swept = [row for row in rows if isinstance(row, Swept)]
     return framed(
         "rows.html",
         f"{'What if' if swept else 'Solvers compared'}: {len(rows):,} runs of {len(models)} models",
@@ -173,14 +171,14 @@ def page(rows: Sequence[Row], columns: tuple[str, ...]) -> str:
         summary=escape(_summary(rows)),
         figures="".join(_figures(rows)),
         staircases="".join(_staircases(rows)),
-        assumptions=_assumptions(rows) if swept else "",
-        table=_table(rows, _shown(rows, columns)),
+        assumptions=_assumptions(swept) if swept else "",
+        table=_table(rows, _shown(rows)),
     )
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    counts = ", ".join(f"{count:,} {status}" for status, count in Counter(row["status"] for row in rows).most_common())
-    return f"{counts}; cosma {', '.join(sorted({str(row['version']) for row in rows}))}."
+    counts = ", ".join(f"{count:,} {status}" for status, count in Counter(row.status for row in rows).most_common())
+    return f"{counts}; cosma {', '.join(sorted({row.version for row in rows}))}."
 
 
 def _figures(rows: Sequence[Row]) -> Iterator[str]:
@@ -210,9 +208,9 @@ def _staircases(rows: Sequence[Row]) -> list[str]:
     return ["<h2>Steps</h2>", *tables] if tables else []
 
 
-def _assumptions(rows: Sequence[Row]) -> str:
+def _assumptions(rows: Sequence[Swept]) -> str:
     """What the estimates of each machine rest on, with what was set in its spec."""
-    uncounted = any(row["macs"] is None for row in rows)
+    uncounted = any(row.macs is None for row in rows)
     why = ", or operators of the model cannot be counted" if uncounted else ""
     parts = [f"<p>Bytes are facts. Times and energies are estimates; n/a: the spec lacks a figure{why}.</p>"]
     machines = {machine for machine in _machines(rows) if machine[0] != "any"}
@@ -237,7 +235,7 @@ def _assumed(name: str, instead: str, spec: str) -> tuple[str, ...]:
 
 def _table(rows: Sequence[Row], shown: Sequence[str]) -> str:
     numbers = [i for i, c in enumerate(shown) if c.endswith(_NUMBERS)]
-    return _grid(shown, [[_text(row[c]) for c in shown] for row in rows], numbers)
+    return _grid(shown, [[_text(getattr(row, c)) for c in shown] for row in rows], numbers)
 
 
 def _grid(head: Sequence[str], lines: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:

@@ -3,13 +3,15 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cosma.experiments import compare, sweep
+from cosma.experiments.row_files import columns
+from cosma.experiments.rows import Compared, Swept
 from tests.conftest import MODELS, model, node, save, value
 
 RELU = [node("Relu", "x", "y")]
@@ -227,15 +229,19 @@ def test_single_operator(run, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> list[dict]:
     """Two rows of compare and two of whatif."""
-    line = {"model": "m.onnx", "fusion": "none", "weights": False, "alignment_bytes": 1, "compulsory_bytes": 64}
-    line |= {"capacity_bytes": 64, "non_compulsory_bytes": 8, "bound_bytes": 8, "status": "optimal", "gap": 0.0}
+    line = {
+        "model": "m.onnx", "dtype": None, "fusion": "none", "weights": False, "alignment_bytes": 1, "solver": "auto",
+        "status": "optimal", "compulsory_bytes": 64, "gap": 0.0, "time_limit_s": 1.0, "state_limit": 1,
+        "memory_limit_bytes": 1, "problem": "p", "version": "0", "why": "",
+    }  # fmt: skip
+    alone = {"dims": "", "hardware": "any", "instead": "", "spec": "s", "working_set_bytes": 64}
+    unknown = dict.fromkeys(
+        set(columns(Swept)) - {*line, *alone, "capacity_bytes", "non_compulsory_bytes", "bound_bytes"}
+    )
+    found = [{"capacity_bytes": 64 + 8 * i, "non_compulsory_bytes": 8 - i, "bound_bytes": 8 - i} for i in (0, 8)]
     return [
-        dict.fromkeys(columns) | {key: value for key, value in (line | more).items() if key in columns}
-        for columns in (compare.COLUMNS, sweep.COLUMNS)
-        for more in (
-            {"solver": "auto", "hardware": "any", "budget": "M_R", "seconds": 0.1, "problem": "p", "version": "0"},
-            {"solver": "divide", "capacity_bytes": 96, "non_compulsory_bytes": 0, "bound_bytes": 0, "version": "0"},
-        )
+        *(asdict(Compared(**line, **each, budget="M_R", seconds=0.1)) for each in found),
+        *(asdict(Swept(**line, **alone, **unknown, **each)) for each in found),
     ]
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from cosma.compile import Settings, prepare
 from cosma.errors import InputError
 from cosma.experiments import compare
-from cosma.experiments.compare import COLUMNS, Run, key_of, run_all
-from cosma.experiments.rows import RowFile
+from cosma.experiments.compare import Run, run_all
+from cosma.experiments.row_files import RowFile, read_rows
+from cosma.experiments.rows import Compared, key_of
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
 from tests.conftest import MODELS
@@ -36,20 +38,20 @@ def test_rows_table_figure_and_resume(run, tmp_path: Path) -> None:
     outcome = run(*args, "-o", rows, "--plot", plot)
     assert outcome.code == 0, outcome.err
     assert plot.read_text().count("<svg") == 1
-    stored = {(r["budget"], r["solver"]): r for r in RowFile(rows, COLUMNS).rows}
+    stored = {(r.budget, r.solver): r for r in read_rows(rows, Compared)}
     assert len(stored) == 12
-    assert stored["M_R", "auto"]["status"] == stored["M_R", "paper"]["status"] == "optimal"
-    assert stored["M_R", "auto"]["non_compulsory_bytes"] == stored["M_R", "paper"]["non_compulsory_bytes"] == 256
-    assert stored["M_R", "paper"]["terms"] > 0
-    assert stored["M_R", "auto"]["peak_memory_mib"] > 10
-    assert stored["M_R", "auto"]["first_s"] <= stored["M_R", "auto"]["proof_s"] <= stored["M_R", "auto"]["seconds"]
-    assert stored["M_R", "tflite-exported-belady"]["proof_s"] is None
-    assert stored["4KiB", "auto"]["status"] == "infeasible"
-    assert "needs 5,120 B" in stored["4KiB", "auto"]["why"]
+    assert stored["M_R", "auto"].status == stored["M_R", "paper"].status == "optimal"
+    assert stored["M_R", "auto"].non_compulsory_bytes == stored["M_R", "paper"].non_compulsory_bytes == 256
+    assert stored["M_R", "paper"].terms > 0
+    assert stored["M_R", "auto"].peak_memory_mib > 10
+    assert stored["M_R", "auto"].first_s <= stored["M_R", "auto"].proof_s <= stored["M_R", "auto"].seconds
+    assert stored["M_R", "tflite-exported-belady"].proof_s is None
+    assert stored["4KiB", "auto"].status == "infeasible"
+    assert "needs 5,120 B" in stored["4KiB", "auto"].why
     before = rows.read_bytes()
     again = run(*args, "-o", rows, "--json")
     assert rows.read_bytes() == before
-    assert {(r["budget"], r["solver"]): r for r in again.json} == stored
+    assert {(r["budget"], r["solver"]): r for r in again.json} == {key: asdict(row) for key, row in stored.items()}
     more = run(*args[:-1], "M_R,M_P", "-o", rows)
     assert "4 of 8 rows were in" in more.out
     assert rows.read_bytes().startswith(before)
@@ -62,7 +64,7 @@ def test_a_solver_that_is_missing_is_named_and_tried_again(run, tmp_path: Path) 
         outcome = run(*args)
         assert outcome.code == 0
         assert "'xpress' is not available on this machine; to install it: pip install" in " ".join(outcome.out.split())
-        assert len(RowFile(rows, COLUMNS).rows) == lines
+        assert len(read_rows(rows, Compared)) == lines
     assert "1 of 2 rows were in" in outcome.out
     assert run("report", rows).out.count("| paper:xpress |") == 1
 
@@ -72,7 +74,7 @@ def test_runs_that_differ_in_alignment_or_states_are_others(run, tmp_path: Path)
     args = ["compare", TINY, "--dtype", "int8", "--no-weights", "--solvers", "compact", "--budgets", "8KiB", "-o", rows]
     for more in ([], ["--hw", "hexagon_8mib", "--fusion", "none"], ["--state-limit", "7"]):
         assert run(*args, *more).code == 0
-    found = [(r["alignment_bytes"], r["state_limit"]) for r in RowFile(rows, COLUMNS).rows]
+    found = [(r.alignment_bytes, r.state_limit) for r in read_rows(rows, Compared)]
     assert found == [(1, 500_000), (128, 500_000), (1, 7)]
 
 
@@ -80,7 +82,7 @@ def test_one_problem_under_two_names_runs_once(run, tmp_path: Path) -> None:
     rows = tmp_path / "rows.csv"
     args = ["compare", TINY, TINY, "--dtype", "int8", "--solvers", "compact", "--budgets", "M_R,5KiB", "-o", rows]
     assert len(run(*args, "--json").json) == 4
-    assert len(RowFile(rows, COLUMNS).rows) == 1
+    assert len(read_rows(rows, Compared)) == 1
 
 
 def test_an_unknown_m_p_leaves_the_other_runs_alone(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,10 +96,12 @@ def test_an_unknown_m_p_leaves_the_other_runs_alone(run, monkeypatch: pytest.Mon
 
 def test_text_that_looks_like_a_number_stays_text(tmp_path: Path) -> None:
     values = ["6628281e0120", "12", "true", "NaN", '"quoted"', "null", "plain, with comma", "[1]", "0.1.0"]
-    file = RowFile(tmp_path / "rows.csv", [f"c{i}" for i in range(len(values) + 3)])
-    row = dict(zip(file.columns, [*values, 12, True, 0.5], strict=True))
-    file.append(row)
-    assert RowFile(tmp_path / "rows.csv", file.columns).rows == [row]
+    kind = make_dataclass(
+        "Kind", [*((f"c{i}", str) for i in range(len(values))), ("n", int), ("b", bool), ("x", float)]
+    )
+    row = kind(*values, 12, True, 0.5)
+    RowFile(tmp_path / "rows.csv", kind).append(row)
+    assert read_rows(tmp_path / "rows.csv", kind) == [row]
 
 
 def test_a_row_that_was_cut_off_is_run_again(run, tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_row_that_was_cut_off_is_run_again(run, tmp_path: Path) -> None:
         path.write_bytes(whole[:-20])
         assert run(*args).code == 0
         assert len(path.read_bytes().splitlines()) == len(whole.splitlines())
-        assert [r["solver"] for r in RowFile(path, COLUMNS).rows] == ["best-fit", "compact"]
+        assert [r.solver for r in read_rows(path, Compared)] == ["best-fit", "compact"]
 
 
 def one(solver: str, model: str = "nasnetalarge_224", **limits: object) -> Run:
@@ -125,23 +129,23 @@ def test_what_explodes_is_a_row() -> None:
         one("auto", memory_limit_bytes=90 * 2**20, state_limit=10**9),
         one("compact", model="tiny_chain"),
     ]
-    rows = {row["solver"]: row for row in run_all(runs, 2)}
-    assert rows["compact"]["status"] == "optimal"
-    assert rows["auto"]["status"] == "out of memory"
-    assert "94,371,840 B" in rows["auto"]["why"]
-    assert rows["auto"]["peak_memory_mib"] > 90
-    assert rows["paper"]["status"] in ("feasible", "out of memory")  # refused while it was built, or stopped
+    rows = {row.solver: row for row in run_all(runs, 2)}
+    assert rows["compact"].status == "optimal"
+    assert rows["auto"].status == "out of memory"
+    assert "94,371,840 B" in rows["auto"].why
+    assert rows["auto"].peak_memory_mib > 90
+    assert rows["paper"].status in ("feasible", "out of memory")  # refused while it was built, or stopped
 
 
 def test_a_process_that_hangs_or_dies_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "_GRACE_S", 0.5)
     monkeypatch.setattr(compare, "solved_row", hang)
     (row,) = run_all([one("auto", model="tiny_chain", time_limit_s=0.5)], 1)
-    assert row["status"] == "out of time"
-    assert 1.0 <= row["seconds"] < 20
+    assert row.status == "out of time"
+    assert 1.0 <= row.seconds < 20
     monkeypatch.setattr(compare, "solved_row", die)
     (row,) = run_all([one("auto", model="tiny_chain")], 1)
-    assert (row["status"], row["why"]) == ("crashed", "the process ended with code 7 and no result")
+    assert (row.status, row.why) == ("crashed", "the process ended with code 7 and no result")
 
 
 def hang(*_: object) -> None:
@@ -157,7 +161,7 @@ def die(*_: object) -> None:
 def test_keys_tell_runs_apart() -> None:
     a, b = one("auto", model="tiny_chain"), one("auto", model="tiny_chain", time_limit_s=5.0)
     assert a.key != b.key
-    assert a.key == key_of({**a.head, "status": "optimal", "budget": "whatever"})
+    assert a.key == key_of(replace(a.head, status="optimal", budget="whatever"))
 
 
 def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
@@ -200,7 +204,7 @@ def test_rows_of_something_else_are_left_alone(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_text(text)
         with pytest.raises(InputError, match="holds other rows than this command writes"):
-            RowFile(path, COLUMNS)
+            RowFile(path, Compared)
         assert path.read_text() == text
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cosma.experiments.rows import RowFile
-from cosma.experiments.sweep import COLUMNS, KEY, key_of
+from cosma.experiments.row_files import read_rows
+from cosma.experiments.rows import Swept, key_of
 from cosma.target.hardware import SPEC_FOLDER
 from tests.conftest import MODELS, model, node, save, value
 
@@ -24,17 +24,17 @@ def test_staircase_table_rows_and_figure(run, tmp_path: Path) -> None:
     outcome = run(*args, "-o", rows, "--plot", plot)
     assert outcome.code == 0, outcome.err
     assert "2 steps, 2 proved" in outcome.out or "steps" in outcome.out
-    stored = RowFile(rows, COLUMNS).rows
-    assert {r["status"] for r in stored} == {"optimal"}
-    assert {r["capacity_bytes"]: r["non_compulsory_bytes"] for r in stored}[5120] == 256
-    assert min(r["capacity_bytes"] for r in stored if not r["non_compulsory_bytes"]) > 5120
-    assert all(r["moved_bytes"] == r["compulsory_bytes"] + r["non_compulsory_bytes"] for r in stored)
-    assert all(r["peak_use_bytes"] <= r["capacity_bytes"] for r in stored)
+    stored = read_rows(rows, Swept)
+    assert {r.status for r in stored} == {"optimal"}
+    assert {r.capacity_bytes: r.non_compulsory_bytes for r in stored}[5120] == 256
+    assert min(r.capacity_bytes for r in stored if not r.non_compulsory_bytes) > 5120
+    assert all(r.moved_bytes == r.compulsory_bytes + r.non_compulsory_bytes for r in stored)
+    assert all(r.peak_use_bytes <= r.capacity_bytes for r in stored)
     assert plot.read_text().count("<svg") == 1
     before = rows.read_bytes()
     again = run(*args, "-o", rows, "--json")
     assert rows.read_bytes() == before
-    assert sorted(map(key_of, again.json), key=str) == sorted(map(key_of, stored), key=str)
+    assert {key_of(Swept(**row)) for row in again.json} == set(map(key_of, stored))
 
 
 def test_the_product_of_everything_given_more_than_once(run) -> None:
@@ -45,7 +45,7 @@ def test_the_product_of_everything_given_more_than_once(run) -> None:
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert len(outcome.json) == 2 * 2 * 2 * 2 * 2 * 2
-    assert len({tuple(row[c] for c in KEY) for row in outcome.json}) == 64
+    assert len({key_of(Swept(**row)) for row in outcome.json}) == 64
     slow, fast = (
         next(
             r for r in outcome.json if r["instead"] == f"dram.bandwidth={n}GB/s" and r["hardware"] == "gemmini_default"

@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,35 @@ from matplotlib.cbook import is_math_text
 from matplotlib.text import Text
 from rich.console import Console
 
-from cosma.experiments import compare, sweep
-from cosma.experiments.rows import Row, to_csv
+from cosma.experiments import sweep
+from cosma.experiments.row_files import columns, to_csv
+from cosma.experiments.rows import Compared, Swept
 from cosma.report import capacity, comparison, curves, pareto
 from cosma.report.figure import save
 from cosma.report.rows import draw, markdown, page
 from cosma.target.hardware import load_hardware
 
+COMMON = {
+    "model": "m.onnx", "dtype": "int8", "fusion": "none", "weights": False, "alignment_bytes": 1, "solver": "auto",
+    "time_limit_s": 60.0, "state_limit": 1, "memory_limit_bytes": 1, "problem": "p", "version": "0", "gap": 0.0,
+    "status": "optimal", "compulsory_bytes": 100, "why": "",
+}  # fmt: skip
+ALONE = {"dims": "", "hardware": "any", "instead": "", "spec": "0", "working_set_bytes": 1}
 
-def swept(capacity_bytes: int, cost: int, **others: Any) -> Row:
+
+def swept(capacity_bytes: int, cost: int, **others: Any) -> Swept:
     """A row of sweep, of an optimum unless a bound is given."""
-    row = dict.fromkeys(sweep.COLUMNS) | {
-        "model": "m.onnx", "dtype": "int8", "fusion": "none", "weights": False, "hardware": "any", "instead": "",
-        "spec": "0", "alignment_bytes": 1, "capacity_bytes": capacity_bytes, "solver": "auto", "problem": "p",
-        "version": "0", "status": "optimal", "compulsory_bytes": 100, "non_compulsory_bytes": cost,
-        "bound_bytes": cost, "gap": 0.0, "moved_bytes": 100 + cost, "why": "",
-    }  # fmt: skip
-    return row | others
+    row = dict.fromkeys(columns(Swept)) | COMMON | ALONE
+    row |= {"capacity_bytes": capacity_bytes, "non_compulsory_bytes": cost, "bound_bytes": cost}
+    return Swept(**(row | {"moved_bytes": 100 + cost} | others))
 
 
-def compared(capacity_bytes: int, cost: int | None, **others: Any) -> Row:
-    row = swept(capacity_bytes, 0, budget=str(capacity_bytes), seconds=1.0, **others)
-    row |= {"non_compulsory_bytes": cost, "bound_bytes": cost}
-    return {column: row.get(column) for column in compare.COLUMNS}
+def compared(capacity_bytes: int, cost: int | None, **others: Any) -> Compared:
+    row = COMMON | {"capacity_bytes": capacity_bytes, "budget": str(capacity_bytes), "seconds": 1.0}
+    return Compared(**(row | {"non_compulsory_bytes": cost, "bound_bytes": cost} | others))
 
 
-def line(*costs: int, step: int = 2**16, **others: Any) -> list[Row]:
+def line(*costs: int, step: int = 2**16, **others: Any) -> list[Swept]:
     """Rows at 384 KiB, 448 KiB, ..."""
     return [swept(6 * 2**16 + i * step, cost, **others) for i, cost in enumerate(costs)]
 
@@ -136,7 +140,7 @@ def test_curves_with_the_same_corners_are_one_and_no_style_is_used_twice(drawn: 
 @pytest.mark.parametrize("bound", [4000, 10])
 def test_only_what_is_proved_is_called_least(drawn: list[Any], bound: int) -> None:
     rows = line(9000, 4000, 0)
-    rows[1]["bound_bytes"] = bound
+    rows[1] = replace(rows[1], bound_bytes=bound)
     curves.draw(rows, "svg")
     (dot,) = [item for item in drawn[0].axes[0].lines if item.get_marker() == "o"]
     said = io.StringIO()
@@ -151,7 +155,7 @@ def test_only_what_is_proved_is_called_least(drawn: list[Any], bound: int) -> No
         assert legend(drawn[0].subfigs[0]) == known
         assert dot.get_markerfacecolor() == "white"
         assert "knee, if optima" in text
-    assert ("knee, if optima" in page(rows, sweep.COLUMNS)) == (bound != 4000)
+    assert ("knee, if optima" in page(rows)) == (bound != 4000)
 
 
 def test_solvers_of_what_if_rows_are_compared_on_the_same_problem(drawn: list[Any]) -> None:
@@ -164,18 +168,18 @@ def test_solvers_of_what_if_rows_are_compared_on_the_same_problem(drawn: list[An
 
 
 def test_the_page_shows_each_figure_that_the_rows_allow() -> None:
-    both = [row | {"solver": solver} for row in line(9000, 4000, 0) for solver in ("auto", "paper")]
-    assert page(both, sweep.COLUMNS).count("<figure") == 3
-    assert page(line(9000, 4000, 0), sweep.COLUMNS).count("<figure") == 2
+    both = [replace(row, solver=solver) for row in line(9000, 4000, 0) for solver in ("auto", "paper")]
+    assert page(both).count("<figure") == 3
+    assert page(line(9000, 4000, 0)).count("<figure") == 2
     runs = [compared(size, cost) for size, cost in ((1000, 90), (2000, 40), (3000, 0))]
-    assert page(runs, compare.COLUMNS).count("<figure") == 3
-    assert page(runs[:1], compare.COLUMNS).count("<figure") == 2
-    assert page([compared(1000, None)], compare.COLUMNS).count("<figure") == 1
+    assert page(runs).count("<figure") == 3
+    assert page(runs[:1]).count("<figure") == 2
+    assert page([compared(1000, None)]).count("<figure") == 1
 
 
 def test_a_figure_is_chosen_by_name(run, tmp_path: Path) -> None:
     rows, out = tmp_path / "rows.csv", tmp_path / "x.svg"
-    rows.write_text(to_csv(line(9000, 4000, 0), sweep.COLUMNS))
+    rows.write_text(to_csv(line(9000, 4000, 0)))
     found = {}
     for name in ("curves", "pareto"):
         assert run("report", rows, "-o", out, "--figure", name).code == 0
@@ -192,17 +196,17 @@ def test_a_figure_is_chosen_by_name(run, tmp_path: Path) -> None:
         outcome = run("report", *arguments)
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)
         assert said in outcome.err
-    rows.write_text(to_csv([swept(1, 0, non_compulsory_bytes=None, moved_bytes=None)], sweep.COLUMNS))
+    rows.write_text(to_csv([swept(1, 0, non_compulsory_bytes=None, moved_bytes=None)]))
     assert "none of the rows has a plan" in run("report", rows, "-o", out).err
 
 
 def test_what_was_swept_is_a_column_and_what_is_empty_is_none() -> None:
     rows = [swept(1000, 9, dims=f"n={n}", alignment_bytes=n, problem=str(n)) for n in (1, 2)]
-    head = markdown(rows, sweep.COLUMNS).splitlines()[0].strip("| ").split(" | ")
+    head = markdown(rows).splitlines()[0].strip("| ").split(" | ")
     wanted = ["dims", "alignment_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes", "gap"]
     assert set(wanted) <= set(head)
     assert not {"instead", "spec", "estimate_transfer_s", "why"} & set(head)
-    assert "dims" not in markdown([swept(1000, 9)], sweep.COLUMNS).splitlines()[0]
+    assert "dims" not in markdown([swept(1000, 9)]).splitlines()[0]
 
 
 def test_assumptions_are_those_of_the_figures_of_the_rows() -> None:
@@ -214,15 +218,15 @@ def test_assumptions_are_those_of_the_figures_of_the_rows() -> None:
         swept(1000, 9, hardware="gemmini_default", spec=sweep.figures_digest(shipped)),
         swept(1000, 9, hardware="gemmini_default", instead=text, spec=sweep.figures_digest(slow)),
     ]
-    known = page(rows, sweep.COLUMNS)
+    known = page(rows)
     assert "gemmini_default dram.bandwidth=1 GB/s scratchpad.holds_weights=true</summary>" in known
     assert "dram.bandwidth 1 GB/s (" in known
     assert "dram.bandwidth 16 GB/s (" in known
     assert "unknown" not in known
     assert '<th scope="col" >spec</th>' not in known
-    edited = page([*rows, swept(1000, 9, hardware="gemmini_default", spec="edited")], sweep.COLUMNS)
+    edited = page([*rows, swept(1000, 9, hardware="gemmini_default", spec="edited")])
     assert "unknown: the figures, edited, were those of another spec file" in edited
     assert '<th scope="col" >spec</th>' in edited
     assert "<summary>gemmini_default (figures edited)</summary>" in edited
-    own = page([swept(1000, 9, hardware="my_chip", spec="own")], sweep.COLUMNS)
+    own = page([swept(1000, 9, hardware="my_chip", spec="own")])
     assert "my_chip</summary><ul><li>unknown: the figures, own," in own

@@ -1,12 +1,12 @@
 """Workers that die, sweeps that are interrupted, Dask."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import psutil
@@ -16,8 +16,9 @@ from cosma.cli.terminal import keeping
 from cosma.compile import Settings, prepare
 from cosma.errors import InputError
 from cosma.experiments import sweep
-from cosma.experiments.rows import RowFile
-from cosma.experiments.sweep import COLUMNS, Case, key_of
+from cosma.experiments.row_files import RowFile, read_rows
+from cosma.experiments.rows import Swept, key_of
+from cosma.experiments.sweep import Case
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware, spec_names
 from cosma.workers import pool
@@ -112,14 +113,14 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path: Path, how: sign
         time.sleep(0.02)
     process.send_signal(how)
     said = process.communicate(timeout=60)[1]
-    kept = RowFile(rows, COLUMNS).rows
+    kept = read_rows(rows, Swept)
     assert 3 <= len(kept) < 42
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert f"{len(kept)} rows are in" in said
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"{len(kept)} of 42 rows were in" in again.stdout
-    stored = RowFile(rows, COLUMNS).rows
+    stored = read_rows(rows, Swept)
     assert stored[: len(kept)] == kept
     assert len({key_of(r) for r in stored}) == len(stored) == 42
 
@@ -145,14 +146,15 @@ def test_a_row_that_an_interrupt_finds_written_and_not_noted_counts(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    file = RowFile(tmp_path / "rows.jsonl", ("a",))
+    kind = make_dataclass("Kind", [("a", int)])
+    file = RowFile(tmp_path / "rows.jsonl", kind)
     with pytest.raises(KeyboardInterrupt, match="0 rows are in"), keeping(file):
         interrupt()
-    file.append({"a": 1})
+    file.append(kind(1))
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt, match="2 rows are in"), keeping(file):
-        file.append({"a": 2})
-    assert file.rows == [{"a": 1}]
+        file.append(kind(2))
+    assert file.rows == [kind(1)]
     with pytest.raises(KeyboardInterrupt, match="use -o to keep rows"), keeping(None):
         interrupt()
 
@@ -186,7 +188,7 @@ def test_the_same_rows_through_dask_with_a_killed_worker(tmp_path: Path, argumen
     assert process.returncode == 0, said
 
     def sort(path: Path) -> list[str]:
-        return sorted(json.dumps(row) for row in RowFile(path, COLUMNS).rows)
+        return sorted(path.read_text().splitlines())
 
     assert sort(there) == sort(here)
     assert len(sort(here)) == count
@@ -225,6 +227,6 @@ def test_an_unknown_failure_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sweep, "answer", die)
         [(row, new)] = [*sweep.run([case], workers, None)]
     assert new
-    assert row["status"] == "crashed"
+    assert row.status == "crashed"
     with pytest.raises(InputError), pool.dask("nowhere"):
         pass

@@ -92,8 +92,8 @@ def test_a_run_whose_process_is_killed_while_it_starts_is_a_row() -> None:
     thread.start()
     (row,) = run_all([one("auto", time_limit_s=30.0)], 1)
     thread.join()
-    assert row["status"] == "crashed"
-    assert row["why"] == "the process ended with code -9 and no result"
+    assert row.status == "crashed"
+    assert row.why == "the process ended with code -9 and no result"
 
 
 def test_a_worker_that_dies_is_replaced() -> None:
