@@ -19,16 +19,12 @@ from cosma.plan import Plan
 from cosma.problem import Mode, Problem
 from cosma.schedule import gap_programme
 from cosma.schedule.timeline import Timeline
-from cosma.target.fusion import POINTWISE
+from cosma.target.in_place import in_place
 from cosma.units import format_bytes
 
 STEPS_OF_CAPACITY = 3  # how many of the next capacities at which the optimum falls are looked for
 _EVICTIONS = 3  # how many of the dearest evictions operators in place are tried for
 _TIME_LIMIT_S = 60.0  # for all programmes together, so that a hard one cannot hold up a report
-# An element of the output depends on the same element of each operand only.
-_ELEMENTWISE = (POINTWISE - {"LRN"}) | {
-    "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Neg", "Sqrt", "Pow", "PRelu",
-}  # fmt: skip
 
 Topic = Literal["addresses", "capacity", "in-place", "dtype", "order"]
 
@@ -143,22 +139,14 @@ class _Levers:
             yield from self._with_modes(every, f"in place: all {len(every)} elementwise operators whose operand dies")
 
     def _modes_in_place(self, steps: Iterable[int]) -> dict[int, Mode]:
-        """Operators at these steps that could write over an operand, each with the mode in which it does.
-
-        A model output cannot be written over: its bytes are still to be stored.
-        """
+        """Operators at these steps that could write over an operand, each with the mode in which it does."""
         changed = {}
-        graph, sizes = self.problem.graph, self.problem.sizes
         for t in steps:
             v = self.timeline.order[t]
-            operator = graph.operators[v]
-            if operator.op_type not in _ELEMENTWISE or len(operator.outputs) != 1:
-                continue
-            output = sizes[operator.outputs[0]]
-            dying = (a for a in operator.inputs if graph.tensors[a].kind != "output" and self.timeline.uses[a][-1] == t)
-            if output and any(sizes[a] >= output for a in dying):
-                mode = self.problem.modes[v][self.timeline.modes[v]]
-                changed[v] = replace(mode, workspace_bytes=mode.workspace_bytes - output)
+            dying = [a for a in self.problem.graph.operators[v].inputs if self.timeline.uses[a][-1] == t]
+            mode = in_place(self.problem, v, self.problem.modes[v][self.timeline.modes[v]], dying)
+            if mode is not None:
+                changed[v] = mode
         return changed
 
     def _called(self, v: int) -> str:
