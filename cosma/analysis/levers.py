@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from cosma.analysis.why import Eviction, timeline_of
+from cosma.analysis.why import Eviction
 from cosma.deadline import Deadline
 from cosma.frontend.imported import DTYPE_BITS, DType
 from cosma.milp import backends
@@ -24,7 +24,6 @@ from cosma.units import format_bytes
 
 STEPS_OF_CAPACITY = 3  # how many of the next capacities at which the optimum falls are looked for
 _EVICTIONS = 3  # how many of the dearest evictions operators in place are tried for
-_TIME_LIMIT_S = 60.0  # for all programmes together, so that a hard one cannot hold up a report
 
 Topic = Literal["addresses", "capacity", "in-place", "dtype", "order"]
 
@@ -40,14 +39,14 @@ class Lever:
     assumes: str
 
 
-def would_help(plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> tuple[Lever, ...]:
+def would_help(plan: Plan, timeline: Timeline, evictions: Sequence[Eviction], deadline: Deadline) -> tuple[Lever, ...]:
     """Changes that save bytes, in the order of the module's title; () where nothing but compulsory bytes moves.
 
-    `evictions` are those of `explain`. What cannot be solved within the time limit is left out.
+    `timeline` is the plan's schedule and `evictions` are its own. What is not solved by the deadline is left out.
     """
     if not plan.claims.non_compulsory_bytes:
         return ()
-    return tuple(_Levers(plan, problem, evictions).run())
+    return tuple(_Levers(plan, timeline, evictions, deadline).run())
 
 
 def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
@@ -67,10 +66,9 @@ def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
 
 
 class _Levers:
-    def __init__(self, plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> None:
-        self.plan, self.problem, self.evictions = plan, problem, evictions
-        self.timeline = timeline_of(plan, problem)
-        self.deadline = Deadline.after(_TIME_LIMIT_S)
+    def __init__(self, plan: Plan, timeline: Timeline, evictions: Sequence[Eviction], deadline: Deadline) -> None:
+        self.plan, self.timeline, self.evictions, self.deadline = plan, timeline, evictions, deadline
+        self.problem = timeline.problem
         self.now = self.best = plan.claims.non_compulsory_bytes  # best: of this order, so that others have to beat it
 
     def run(self) -> Iterator[Lever]:
@@ -189,15 +187,3 @@ class _Levers:
         then = self._least(self.problem, exported)
         if then is not None and then < self.best:
             yield self._lever("order", "the exported order", then, "addresses allow it")
-
-
-def about_order(plan: Plan) -> str:
-    """Whether another order could help, in words: what the plan's bound says of it."""
-    claims = plan.claims
-    if claims.status == "optimal":
-        return (
-            "No other order and no other replacement helps: the plan meets its bound, "
-            "which holds for every schedule, addresses included."
-        )
-    gap = claims.non_compulsory_bytes - claims.bound_bytes
-    return f"Another order or replacement could save at most {gap:,} B: the rest is below the bound for every schedule."

@@ -19,6 +19,7 @@ from cosma.cli.options import (
     prepared_within,
     solver_options,
 )
+from cosma.cli.report import EXPLAINING_S
 from cosma.cli.run import execution_json
 from cosma.cli.streams import say
 from cosma.cli.terminal import console, progress, warn
@@ -131,9 +132,11 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
         kinds = {t.name: t.kind for t in prepared.problem.graph.tensors}
         contents["plot"] = draw(result.plan, dict(kinds), targets["plot"].suffix[1:])
     if "report" in targets:
+        from cosma.analysis.explain import explain
         from cosma.report.html import render
 
-        contents["report"] = render(result.plan, prepared.problem).encode()
+        explanation = explain(result.plan, prepared.problem, Deadline.after(EXPLAINING_S))
+        contents["report"] = render(explanation).encode()
     for kind, content in contents.items():
         write_atomic(targets[kind], content)
     return []
