@@ -114,6 +114,8 @@ def test_reports_show_and_solve_nothing() -> None:
         if name.startswith("report."):
             solving = {t for t in modules_imported(path) if t.split(".")[0] in ("milp", "schedule", "solvers")}
             assert solving <= shown, f"{name} imports {solving - shown}"
+            asked = {t for t in imports(path) if re.match(r"cosma\.analysis\.(?!estimate\b)\w+\.[a-z_]", t)}
+            assert not asked, f"{name} asks {asked}: take what it makes as an argument"
 
 
 def test_public_names() -> None:

@@ -116,9 +116,10 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
     if result.plan is None:
         left = dict(targets)
         if "report" in targets and result.shortage is not None:
+            from cosma.analysis.no_plan import why_no_plan
             from cosma.report.infeasible import page
 
-            write_atomic(left.pop("report"), page(prepared, hardware, prepared.problem.shortages()).encode())
+            write_atomic(left.pop("report"), page(prepared, hardware, why_no_plan(prepared, hardware)).encode())
         earlier = [str(path) for path in left.values() if path.is_file()]
         for name in earlier:
             warn(f"there is no plan; {name} is an earlier file and was not touched")
@@ -211,9 +212,10 @@ def _print_result(
 
     screen = console()
     if result.shortage is not None:
+        from cosma.analysis.no_plan import why_no_plan
         from cosma.report.infeasible import print_shortages
 
-        print_shortages(screen, prepared, hardware, prepared.problem.shortages())
+        print_shortages(screen, prepared, hardware, why_no_plan(prepared, hardware))
         if "report" in targets:
             text.print_rows(screen, [("report", f"written to {targets['report']}")])
         return
