@@ -22,11 +22,12 @@ def in_place(problem: Problem, v: int, mode: Mode, dying: Iterable[int]) -> Mode
     no later step, and not the host, which still has to get those of a model output. Both together then take the
     operand's bytes, and the working set falls by the output's. What was fused into an operator is not looked at.
     """
-    operator, sizes = problem.graph.operators[v], problem.sizes
+    operator, tensors = problem.graph.operators[v], problem.graph.tensors
     if operator.op_type not in _ELEMENTWISE or len(operator.outputs) != 1:
         return None
-    output = sizes[operator.outputs[0]]
-    free = (a for a in dying if problem.graph.tensors[a].kind != "output")
-    if not output or all(sizes[a] < output for a in free):
+    output = operator.outputs[0]
+    # Before alignment, which makes an operand that is repeated along an axis look as large as the output.
+    needed = tensors[output].size_bytes
+    if not needed or not any(tensors[a].size_bytes >= needed and tensors[a].kind != "output" for a in dying):
         return None
-    return replace(mode, workspace_bytes=mode.workspace_bytes - output)
+    return replace(mode, workspace_bytes=mode.workspace_bytes - problem.sizes[output])
