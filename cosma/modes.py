@@ -77,7 +77,7 @@ class Effects:
     needs: inputs that have to be resident. fetched: inputs of which the host has to have a copy. made: outputs that
     are resident from here on. sent: outputs of which the host has a copy from here on, and which are not resident.
     overwrites: of needed inputs, whose resident copies are gone afterwards. buffers: (streamed tensor, or None for
-    the workspace, bytes) of the scratchpad for this one step. moved_bytes: over the bus, by the run itself.
+    the workspace, bytes) of the scratchpad for this one step. moved: (streamed tensor, bytes) over the bus.
     """
 
     needs: tuple[int, ...]
@@ -86,7 +86,12 @@ class Effects:
     sent: tuple[int, ...]
     overwrites: tuple[Overwrite, ...]
     buffers: tuple[tuple[int | None, int], ...]
-    moved_bytes: int
+    moved: tuple[tuple[int, int], ...]
+
+    @property
+    def moved_bytes(self) -> int:
+        """All that the run moves by itself."""
+        return sum(size for _, size in self.moved)
 
     @property
     def resident(self) -> tuple[int, ...]:
@@ -120,7 +125,7 @@ def effects(operator: Operator, mode: Mode, streamed: Iterable[int] = ()) -> Eff
         sent=tuple(a for a in operator.outputs if a in chosen),
         overwrites=mode.overwrites,
         buffers=tuple(buffers),
-        moved_bytes=sum(s.moved_bytes for s in streams),
+        moved=tuple((s.tensor, s.moved_bytes) for s in streams),
     )
 
 

@@ -151,9 +151,9 @@ class Problem:
         Where modes stream an operand with fewer bytes than it has, as many as the reader that touches most of it
         moves at least: a constant, so that the total is what is minimised (docs/problem.md#cost).
         """
-        return sum(self._touched(a) for a in range(len(self.sizes)))
+        return sum(self.compulsory(a) for a in range(len(self.sizes)))
 
-    def _touched(self, a: int) -> int:
+    def compulsory(self, a: int) -> int:
         """Compulsory bytes of one tensor."""
         tensor, writer = self.graph.tensors[a], self.graph.producer[a]
         users = (

@@ -107,6 +107,17 @@ def test_verifier_imports_no_solver() -> None:
     assert {name.split(".")[0] for name in reached} <= {room for rooms in LAYERS[:3] for room in rooms}
 
 
+def test_reports_show_and_solve_nothing() -> None:
+    """They may name what they show: results, a solver's entry, the size of a programme."""
+    shown = {"solvers.options", "solvers.registry", "milp.programme"}
+    for name, path in modules():
+        if name.startswith("report."):
+            solving = {t for t in modules_imported(path) if t.split(".")[0] in ("milp", "schedule", "solvers")}
+            assert solving <= shown, f"{name} imports {solving - shown}"
+            asked = {t for t in imports(path) if re.match(r"cosma\.analysis\.(?!estimate\b)\w+\.[a-z_]", t)}
+            assert not asked, f"{name} asks {asked}: take what it makes as an argument"
+
+
 def test_public_names() -> None:
     assert cosma.__all__ == sorted(cosma.__all__, key=lambda n: (n[0].islower(), n))
     assert set(cosma.__all__) == {

@@ -9,28 +9,23 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from cosma.analysis.why import Eviction, timeline_of
+from cosma.analysis.why import Eviction
 from cosma.deadline import Deadline
 from cosma.frontend.imported import DTYPE_BITS, DType
 from cosma.milp import backends
 from cosma.milp.backends import DEFAULT_BACKEND
 from cosma.milp.programme import ProgrammeTooLargeError
-from cosma.modes import Mode, Overwrite
+from cosma.modes import Mode
 from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.schedule import gap_programme
 from cosma.schedule.eviction import belady
 from cosma.schedule.timeline import Timeline
-from cosma.target.fusion import POINTWISE
+from cosma.target.in_place import in_place
 from cosma.units import format_bytes
 
 STEPS_OF_CAPACITY = 3  # how many of the next capacities at which the optimum falls are looked for
 _EVICTIONS = 3  # how many of the dearest evictions operators in place are tried for
-_TIME_LIMIT_S = 60.0  # for all programmes together, so that a hard one cannot hold up a report
-# An element of the output depends on the same element of each operand only.
-_ELEMENTWISE = (POINTWISE - {"LRN"}) | {
-    "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Neg", "Sqrt", "Pow", "PRelu",
-}  # fmt: skip
 
 Topic = Literal["addresses", "capacity", "in-place", "dtype", "order"]
 
@@ -46,14 +41,14 @@ class Lever:
     assumes: str
 
 
-def would_help(plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> tuple[Lever, ...]:
+def would_help(plan: Plan, timeline: Timeline, evictions: Sequence[Eviction], deadline: Deadline) -> tuple[Lever, ...]:
     """Changes that save bytes, in the order of the module's title; () where nothing but compulsory bytes moves.
 
-    `evictions` are those of `explain`. What cannot be solved within the time limit is left out.
+    `timeline` is the plan's schedule and `evictions` are its own. What is not solved by the deadline is left out.
     """
     if not plan.claims.non_compulsory_bytes:
         return ()
-    return tuple(_Levers(plan, problem, evictions).run())
+    return tuple(_Levers(plan, timeline, evictions, deadline).run())
 
 
 def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
@@ -74,10 +69,9 @@ def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
 
 
 class _Levers:
-    def __init__(self, plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> None:
-        self.plan, self.problem, self.evictions = plan, problem, evictions
-        self.timeline = timeline_of(plan, problem)
-        self.deadline = Deadline.after(_TIME_LIMIT_S)
+    def __init__(self, plan: Plan, timeline: Timeline, evictions: Sequence[Eviction], deadline: Deadline) -> None:
+        self.plan, self.timeline, self.evictions, self.deadline = plan, timeline, evictions, deadline
+        self.problem = timeline.problem
         self.now = self.best = plan.claims.non_compulsory_bytes  # best: of this order, so that others have to beat it
 
     def run(self) -> Iterator[Lever]:
@@ -146,22 +140,14 @@ class _Levers:
             yield from self._with_modes(every, f"in place: all {len(every)} elementwise operators whose operand dies")
 
     def _modes_in_place(self, steps: Iterable[int]) -> dict[int, Mode]:
-        """Operators at these steps that could write over an operand, each with the mode in which it does.
-
-        A model output cannot be written over: its bytes are still to be stored.
-        """
+        """Operators at these steps that could write over an operand, each with the mode in which it does."""
         changed = {}
-        graph, sizes = self.problem.graph, self.problem.sizes
         for t in steps:
             v = self.timeline.order[t]
-            operator = graph.operators[v]
-            if operator.op_type not in _ELEMENTWISE or len(operator.outputs) != 1:
-                continue
-            output = sizes[operator.outputs[0]]
-            dying = (a for a in operator.inputs if graph.tensors[a].kind != "output" and self.timeline.uses[a][-1] == t)
-            over = next((a for a in dying if sizes[a] >= output > 0), None)
-            if over is not None:
-                changed[v] = replace(self.problem.modes[v][0], overwrites=(Overwrite(operator.outputs[0], over),))
+            dying = [a for a in self.problem.graph.operators[v].inputs if self.timeline.uses[a][-1] == t]
+            mode = in_place(self.problem, v, dying)
+            if mode is not None:
+                changed[v] = mode
         return changed
 
     def _called(self, v: int) -> str:
@@ -200,15 +186,3 @@ class _Levers:
         then = self._least(self.problem, exported)
         if then is not None and then < self.best:
             yield self._lever("order", "the exported order", then, "addresses allow it")
-
-
-def about_order(plan: Plan) -> str:
-    """Whether another order could help, in words: what the plan's bound says of it."""
-    claims = plan.claims
-    if claims.status == "optimal":
-        return (
-            "No other order and no other replacement helps: the plan meets its bound, "
-            "which holds for every schedule, addresses included."
-        )
-    gap = claims.non_compulsory_bytes - claims.bound_bytes
-    return f"Another order or replacement could save at most {gap:,} B: the rest is below the bound for every schedule."

@@ -10,8 +10,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 
 from cosma.graph import Kind
-from cosma.plan import Plan, Residency, runs_of
-from cosma.problem import Problem
+from cosma.plan import Plan, Residency
 from cosma.schedule.timeline import Timeline
 
 MAX_ALTERNATIVES = 3
@@ -59,7 +58,7 @@ class Eviction:
 
     The store is counted at the first eviction of a tensor. binding: None if no step lacks bytes for it;
     `hole` is then an address at which it could have stayed, if there is one. alternatives: the cheapest
-    sets of other tensors, all other evictions as they are.
+    sets of other tensors, all other evictions as they are. why: the reason in words.
     """
 
     tensor: str
@@ -72,19 +71,8 @@ class Eviction:
     binding: Binding | None
     hole: int | None
     alternatives: tuple[Alternative, ...]
-
-    @property
-    def cost_bytes(self) -> int:
-        """What the eviction moves, in bytes."""
-        return self.load_bytes + self.store_bytes
-
-
-def timeline_of(plan: Plan, problem: Problem) -> Timeline:
-    """The plan's schedule. The plan must be valid for the problem."""
-    index = {v.name: i for i, v in enumerate(problem.graph.operators)}
-    order = tuple(index[step.operator] for step in plan.order)
-    runs = dict(runs_of(problem, plan.order))
-    return Timeline(problem, order, tuple(runs[v] for v in range(len(order))))
+    cost_bytes: int
+    why: str
 
 
 def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
@@ -100,21 +88,20 @@ def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
     return taken
 
 
-def explain(plan: Plan, problem: Problem) -> tuple[Eviction, ...]:
-    """Every eviction of a valid plan with its reasons, by the step at which the tensor leaves."""
-    return _Explainer(plan, timeline_of(plan, problem)).run()
+def evictions(plan: Plan, timeline: Timeline) -> tuple[Eviction, ...]:
+    """Every eviction of a valid plan, whose schedule `timeline` is, by the step at which the tensor leaves."""
+    return _Explainer(plan, timeline).run()
 
 
-def sentence(eviction: Eviction, capacity_bytes: int) -> str:
-    """The reason in words."""
-    e, b = eviction, eviction.binding
-    if b is None and e.hole is not None:
-        return f"No step lacks room for it: it could have stayed, at address {e.hole:,}."
+def _sentence(size_bytes: int, capacity_bytes: int, binding: Binding | None, hole: int | None) -> str:
+    b = binding
+    if b is None and hole is not None:
+        return f"No step lacks room for it: it could have stayed, at address {hole:,}."
     if b is None:
         return "No step lacks bytes for it, but no address is free all the time: the bytes that are free lie apart."
     text = (
         f"At step {b.step} ({b.operator}) {b.resident_bytes:,} B of {capacity_bytes:,} B are taken; "
-        f"with its {e.size_bytes:,} B there, {b.missing_bytes:,} B are missing"
+        f"with its {size_bytes:,} B there, {b.missing_bytes:,} B are missing"
     )
     if len(b.steps) > 1:
         text += f", the most of {len(b.steps)} steps that lack room"
@@ -155,6 +142,9 @@ class _Explainer:
         excess = {t: self.taken[t] + size - problem.capacity_bytes for t in range(before.end, after.start)}
         short = {t: missing for t, missing in excess.items() if missing > 0}
         saved = size * (2 if stores and len(self.stays[a]) == 2 else 1)  # what keeping it here would save
+        stored = size if stores and number == 0 else 0
+        binding = self._binding(a, short) if short else None
+        hole = None if short else self._hole(before, after)
         return Eviction(
             tensor.name,
             tensor.kind,
@@ -162,10 +152,12 @@ class _Explainer:
             before.end,
             after.start,
             load_bytes=size,
-            store_bytes=size if stores and number == 0 else 0,
-            binding=self._binding(a, short) if short else None,
-            hole=None if short else self._hole(before, after),
+            store_bytes=stored,
+            binding=binding,
+            hole=hole,
             alternatives=self._alternatives(a, short, saved) if short else (),
+            cost_bytes=size + stored,
+            why=_sentence(size, problem.capacity_bytes, binding, hole),
         )
 
     def _binding(self, a: int, short: dict[int, int]) -> Binding:

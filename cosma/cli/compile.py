@@ -19,6 +19,7 @@ from cosma.cli.options import (
     prepared_within,
     solver_options,
 )
+from cosma.cli.report import EXPLAINING_S
 from cosma.cli.run import execution_json
 from cosma.cli.streams import say
 from cosma.cli.terminal import console, progress, warn
@@ -115,9 +116,10 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
     if result.plan is None:
         left = dict(targets)
         if "report" in targets and result.shortage is not None:
+            from cosma.analysis.no_plan import why_no_plan
             from cosma.report.infeasible import page
 
-            write_atomic(left.pop("report"), page(prepared, hardware, prepared.problem.shortages()).encode())
+            write_atomic(left.pop("report"), page(prepared, hardware, why_no_plan(prepared, hardware)).encode())
         earlier = [str(path) for path in left.values() if path.is_file()]
         for name in earlier:
             warn(f"there is no plan; {name} is an earlier file and was not touched")
@@ -131,9 +133,11 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
         kinds = {t.name: t.kind for t in prepared.problem.graph.tensors}
         contents["plot"] = draw(result.plan, dict(kinds), targets["plot"].suffix[1:])
     if "report" in targets:
+        from cosma.analysis.explain import explain
         from cosma.report.html import render
 
-        contents["report"] = render(result.plan, prepared.problem).encode()
+        explanation = explain(result.plan, prepared.problem, Deadline.after(EXPLAINING_S))
+        contents["report"] = render(explanation).encode()
     for kind, content in contents.items():
         write_atomic(targets[kind], content)
     return []
@@ -208,9 +212,10 @@ def _print_result(
 
     screen = console()
     if result.shortage is not None:
+        from cosma.analysis.no_plan import why_no_plan
         from cosma.report.infeasible import print_shortages
 
-        print_shortages(screen, prepared, hardware, prepared.problem.shortages())
+        print_shortages(screen, prepared, hardware, why_no_plan(prepared, hardware))
         if "report" in targets:
             text.print_rows(screen, [("report", f"written to {targets['report']}")])
         return

@@ -10,12 +10,15 @@ import click
 from cosma.cli.options import hardware_options, json_option, planned
 from cosma.cli.streams import say
 from cosma.cli.terminal import console, progress
+from cosma.deadline import Deadline
 from cosma.errors import InputError, VerificationError
 from cosma.kinds import complain, kind_of
 
 if TYPE_CHECKING:
     from cosma.plan import Plan
     from cosma.problem import Problem
+
+EXPLAINING_S = 60.0  # for finding out what would help, so that a hard integer programme cannot hold up a report
 
 
 @click.command("report")
@@ -63,19 +66,21 @@ def report_command(
         check_suffix(output, "--output", (".html",))
         check_writable(output, plan, model)
     with progress(f"explaining {plan.name}"):
-        document, problem = _read(plan, model, hw, scratchpad)
+        from cosma.analysis.explain import explain
+
+        explanation = explain(*_read(plan, model, hw, scratchpad), Deadline.after(EXPLAINING_S))
         if output is not None:
             from cosma.report.html import render
 
-            write_atomic(output, render(document, problem).encode())
+            write_atomic(output, render(explanation).encode())
     if as_json:
         from cosma.report.explanation import facts
 
-        click.echo(json.dumps(facts(document, problem), indent=2))
+        click.echo(json.dumps(facts(explanation), indent=2))
     elif output is None:
         from cosma.report.explanation import print_explanation
 
-        print_explanation(console(), document, problem)
+        print_explanation(console(), explanation)
     else:
         say(f"report written to {output}")
 

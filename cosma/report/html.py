@@ -3,19 +3,18 @@
 import base64
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cache
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from cosma.analysis.levers import Lever, about_order, would_help
-from cosma.analysis.why import Eviction, explain, resident_bytes, sentence, timeline_of
-from cosma.plan import Plan, Residency
-from cosma.problem import Problem
-from cosma.report.explanation import proof_line, summary_rows
+from cosma.analysis.explain import Explanation
+from cosma.analysis.levers import Lever
+from cosma.analysis.why import Eviction
+from cosma.report.explanation import summary_rows
 
 _FOLDER = Path(__file__).resolve().parent
 _FRAME = Template("""\
@@ -37,22 +36,21 @@ $body</body>
 """)
 
 
-def render(plan: Plan, problem: Problem) -> str:
-    """The page for a plan that is valid for the problem. Equal inputs give equal bytes."""
-    evictions = explain(plan, problem)
-    levers = would_help(plan, problem, evictions)
+def render(explanation: Explanation) -> str:
+    """The page for a plan. Equal explanations give equal bytes."""
+    plan = explanation.plan
     return framed(
         "plan.html",
         f"{plan.source.model} on {plan.hardware}",
         packaged("plan.js") + packaged("map.js"),
         status=plan.claims.status,
-        proof=escape(proof_line(plan)),
-        summary="".join(_figure(*row) for row in summary_rows(plan, problem, evictions)),
-        evictions=escape(_about_evictions(plan, evictions)),
-        order=escape(about_order(plan)),
-        levers=_lever_table(levers),
+        proof=escape(explanation.proof),
+        summary="".join(_figure(*row) for row in summary_rows(explanation)),
+        evictions=escape(_about_evictions(explanation.evictions)),
+        order=escape(explanation.order),
+        levers=_lever_table(explanation.levers),
         made=escape(f"Made by {plan.generator}, solver {plan.solver}; problem {plan.source.fingerprint}."),
-        data=embed(page_data(plan, problem, evictions)),
+        data=embed(page_data(explanation)),
     )
 
 
@@ -84,7 +82,7 @@ def _figure(label: str, value: str, remark: str) -> str:
     return f"<div><dt>{escape(label)}</dt><dd><strong>{escape(value)}</strong>{small}</dd></div>"
 
 
-def _about_evictions(plan: Plan, evictions: Sequence[Eviction]) -> str:
+def _about_evictions(evictions: Sequence[Eviction]) -> str:
     if not evictions:
         return "None does: every tensor stays from its first use to its last."
     return (
@@ -112,64 +110,30 @@ def _lever_table(levers: Sequence[Lever]) -> str:
     )
 
 
-def page_data(plan: Plan, problem: Problem, evictions: Sequence[Eviction]) -> dict[str, Any]:
-    """What the script draws. Tensors are indices; rows are arrays, which keeps large plans small."""
-    index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
-    number = {(e.tensor, e.leaves): i for i, e in enumerate(evictions)}
-    first = {r.tensor: r.start for r in sorted(plan.residencies, key=lambda r: -r.start)}
-
-    def flags(r: Residency) -> tuple[int, int]:
-        """The eviction that ends it, -1 if none does; whether it has come back."""
-        return number.get((r.tensor, r.end), -1), int(r.start > first[r.tensor])
-
+def page_data(explanation: Explanation) -> dict[str, Any]:
+    """What the script draws. Tensors are indices; rows are arrays of fields in order, which keeps large plans small."""
+    evictions = explanation.evictions
+    index = {t.name: a for a, t in enumerate(explanation.tensors)}
+    ended = {(e.tensor, e.leaves): i for i, e in enumerate(evictions)}
+    returned = {(e.tensor, e.returns) for e in evictions}
+    # Besides where it lies: the eviction that ends a residency, -1 if none does; whether the tensor has come back.
+    stays = [
+        [
+            index[r.tensor], r.start, r.end, r.offset_bytes,
+            ended.get((r.tensor, r.end), -1), int((r.tensor, r.start) in returned),
+        ]
+        for r in explanation.plan.residencies
+    ]  # fmt: skip
     return {
-        "capacity": problem.capacity_bytes,
-        "tensors": _tensor_rows(plan, problem),
-        "stays": [[index[r.tensor], r.start, r.end, r.offset_bytes, *flags(r)] for r in plan.residencies],
-        "steps": _step_rows(plan, problem),
-        "evictions": [_eviction_row(e, index, problem.capacity_bytes) for e in evictions],
-    }  # fmt: skip
+        "capacity": explanation.capacity_bytes,
+        "tensors": [astuple(t) for t in explanation.tensors],
+        "stays": stays,
+        "steps": [astuple(s) for s in explanation.steps],
+        "evictions": [_eviction_row(e, index) for e in evictions],
+    }
 
 
-def _tensor_rows(plan: Plan, problem: Problem) -> list[list[Any]]:
-    """[name, kind, bytes, loads, stores, compulsory bytes, non-compulsory bytes] of each tensor."""
-    loads = Counter(m.tensor for m in plan.moves if m.kind == "load")
-    stores = Counter(m.tensor for m in plan.moves if m.kind == "store")
-    rows: list[list[Any]] = []
-    for a, tensor in enumerate(problem.graph.tensors):
-        size, name = problem.sizes[a], tensor.name
-        compulsory = size if tensor.kind == "output" or (tensor.is_home and problem.graph.readers[a]) else 0
-        total = size * (loads[name] + stores[name])
-        rows.append([name, tensor.kind, size, loads[name], stores[name], compulsory, total - compulsory])
-    return rows
-
-
-def _step_rows(plan: Plan, problem: Problem) -> list[list[Any]]:
-    """[operator, type, working set, bytes taken, bytes loaded, bytes stored] of each step."""
-    timeline = timeline_of(plan, problem)
-    moved = {"load": Counter[int](), "store": Counter[int](), "drop": Counter[int]()}
-    for m in plan.moves:
-        moved[m.kind][m.step] += m.size_bytes
-    taken = resident_bytes(plan, timeline)
-    rows: list[list[Any]] = []
-    for t, v in enumerate(timeline.order):
-        operator = problem.graph.operators[v]
-        # What a mode moves by itself has no direction of its own; it counts as loaded.
-        loaded = moved["load"][t] + timeline.effects[t].moved_bytes
-        rows.append(
-            [
-                operator.name,
-                operator.op_type,
-                problem.run_bytes(v, timeline.runs[v]),
-                taken[t],
-                loaded,
-                moved["store"][t],
-            ]
-        )
-    return rows
-
-
-def _eviction_row(e: Eviction, index: dict[str, int], capacity: int) -> dict[str, Any]:
+def _eviction_row(e: Eviction, index: dict[str, int]) -> dict[str, Any]:
     b = e.binding
     return {
         "tensor": index[e.tensor],
@@ -177,7 +141,7 @@ def _eviction_row(e: Eviction, index: dict[str, int], capacity: int) -> dict[str
         "returns": e.returns,
         "load": e.load_bytes,
         "store": e.store_bytes,
-        "why": sentence(e, capacity),
+        "why": e.why,
         "step": None if b is None else b.step,
         "missing": 0 if b is None else b.missing_bytes,
         "workspace": 0 if b is None else b.workspace_bytes,

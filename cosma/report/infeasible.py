@@ -5,17 +5,16 @@ from html import escape
 
 from rich.console import Console
 
+from cosma.analysis.no_plan import NoPlan
 from cosma.compile import Prepared
-from cosma.problem import Shortage
 from cosma.report.html import framed
 from cosma.report.text import SHOWN, both, describe_model, print_rows
-from cosma.target.hardware import Hardware, load_hardware, spec_names
-from cosma.units import align_up
+from cosma.target.hardware import Hardware
 
 
-def print_shortages(console: Console, prepared: Prepared, hardware: Hardware, shortages: Sequence[Shortage]) -> None:
+def print_shortages(console: Console, prepared: Prepared, hardware: Hardware, found: NoPlan) -> None:
     """The operator that decides with its operands, the next ones, and what would help."""
-    worst, *others = shortages
+    worst, *others = found.shortages
     rows = [
         ("model", describe_model(prepared)),
         ("status", f"infeasible: operator {worst.operator!r} does not fit into the scratchpad of {hardware.name}"),
@@ -26,7 +25,7 @@ def print_shortages(console: Console, prepared: Prepared, hardware: Hardware, sh
     operands = [f"{name}  {both(size)}" for name, size in worst.operands]
     rows += _listed("operand", operands)
     rows += _listed("also too large", [f"{s.operator}  {both(s.needed_bytes)}" for s in others])
-    print_rows(console, [*rows, *_first_labelled("would help", remedies(prepared, hardware, worst))])
+    print_rows(console, [*rows, *_first_labelled("would help", found.remedies)])
 
 
 def _listed(label: str, lines: Sequence[str]) -> list[tuple[str, str]]:
@@ -39,37 +38,17 @@ def _first_labelled(label: str, lines: Sequence[str]) -> list[tuple[str, str]]:
     return [("" if i else label, text) for i, text in enumerate(lines)]
 
 
-def remedies(prepared: Prepared, hardware: Hardware, worst: Shortage) -> list[str]:
-    """Changes with which a plan exists, or may."""
-    specs = _specs_with(worst.needed_bytes)
-    lines = [
-        f"--scratchpad '{align_up(worst.needed_bytes, hardware.alignment_bytes)} B', the smallest capacity that works",
-        f"--hw with one of: {', '.join(specs)}" if specs else "none of hw_specs has that much",
-    ]
-    if prepared.source.weights:
-        lines.append("--no-weights, if parameters are kept elsewhere")
-    if prepared.source.dtype != "int8":
-        lines.append("a smaller element type, e.g. --dtype int8")
-    return lines
-
-
-def _specs_with(needed_bytes: int) -> list[str]:
-    """Names of the smallest specs that come with cosma and hold a working set of this size."""
-    enough = [spec for name in spec_names() if (spec := load_hardware(name)).capacity_bytes >= needed_bytes]
-    return [spec.name for spec in sorted(enough, key=lambda spec: spec.capacity_bytes)][:5]
-
-
-def page(prepared: Prepared, hardware: Hardware, shortages: Sequence[Shortage]) -> str:
+def page(prepared: Prepared, hardware: Hardware, found: NoPlan) -> str:
     """One self-contained HTML file: every operator that is too large, and what would help."""
     rows = "".join(
         f'<tr><td class="wide">{escape(s.operator)}</td><td class="number">{s.needed_bytes:,}</td>'
         f'<td class="number">{s.missing_bytes:,}</td><td class="wide">'
         f"{escape(', '.join(f'{name} {size:,}' for name, size in s.operands))}</td></tr>"
-        for s in shortages
+        for s in found.shortages
     )
-    count, capacity = len(prepared.problem.graph.operators), shortages[0].available_bytes
+    count, capacity = len(prepared.problem.graph.operators), found.shortages[0].available_bytes
     verdict = (
-        f"infeasible: {len(shortages)} of {count} operators need more than the {capacity:,} B of the scratchpad, "
+        f"infeasible: {len(found.shortages)} of {count} operators need more than the {capacity:,} B of the scratchpad, "
         "each on its own"
     )
     return framed(
@@ -77,6 +56,6 @@ def page(prepared: Prepared, hardware: Hardware, shortages: Sequence[Shortage]) 
         f"{prepared.source.model} on {hardware.name}",
         script="",
         verdict=verdict,
-        remedies="".join(f"<li>{escape(text)}</li>" for text in remedies(prepared, hardware, shortages[0])),
+        remedies="".join(f"<li>{escape(text)}</li>" for text in found.remedies),
         rows=rows,
     )

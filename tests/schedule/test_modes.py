@@ -137,8 +137,10 @@ def test_a_distance_between_an_output_and_its_input() -> None:
 def test_effects() -> None:
     operator = Operator("v", "", (0, 1), (2, 3))
     mode = Mode((Stream(0, 2, 9), Stream(3, 1, 4)), 5)
-    assert effects(operator, mode) == Effects((0, 1), (), (2, 3), (), (), ((None, 5),), 0)
-    assert effects(operator, mode, {0, 3}) == Effects((1,), (0,), (2,), (3,), (), ((0, 2), (3, 1), (None, 5)), 13)
+    assert effects(operator, mode) == Effects((0, 1), (), (2, 3), (), (), ((None, 5),), ())
+    assert effects(operator, mode, {0, 3}) == Effects(
+        (1,), (0,), (2,), (3,), (), ((0, 2), (3, 1), (None, 5)), ((0, 9), (3, 4))
+    )
     with pytest.raises(ValueError, match="tensor 1 cannot be streamed"):
         effects(operator, mode, {1})
 

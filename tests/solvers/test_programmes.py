@@ -198,7 +198,7 @@ def test_time_and_memory_bound_the_building() -> None:
 def test_wrong_values_are_the_solvers_fault(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that claims nonsense is caught, named, and costs nothing but its time."""
     monkeypatch.setattr(
-        ortools_backend, "solve", lambda model, *_: Solved("optimal", (1,) * len(model.names), -(10**6), None)
+        ortools_backend, "minimise", lambda model, *_: Solved("optimal", (1,) * len(model.names), -(10**6), None)
     )
     for seed, problem, best in hard(range(40), 7):
         outcome = run(problem, solver)
@@ -269,14 +269,14 @@ def test_a_solver_without_a_licence_is_reported(monkeypatch: pytest.MonkeyPatch)
             return True
 
         def actualSolve(self, *_: object, **__: object) -> None:  # noqa: N802 - PuLP's name
-            raise RuntimeError("Programme too large for size-limited license;\nvisit the vendor")
+            raise RuntimeError("Model too large for size-limited license;\nvisit the vendor")
 
     monkeypatch.setattr(pulp_backend, "_find", lambda *_: Refusing())
     model = Programme("m", FOREVER)
     model.at_least("r", [(model.binary("x", 1), 1)], 1)
     solved = in_a_process(model)
     assert (solved.status, solved.values) == ("unknown", None)
-    assert "gurobi failed: Programme too large for size-limited license; visit the vendor" in solved.why
+    assert "gurobi failed: Model too large for size-limited license; visit the vendor" in solved.why
 
 
 def in_a_process(model: Programme) -> Solved:

@@ -1,0 +1,145 @@
+"""A plan explained, as plain data: what it moves, what is proved, why tensors leave early, what would help."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from cosma.analysis.levers import Lever, would_help
+from cosma.analysis.why import Eviction, evictions, resident_bytes
+from cosma.deadline import Deadline
+from cosma.graph import Kind
+from cosma.plan import Plan, runs_of
+from cosma.problem import Problem
+from cosma.schedule.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class TensorTraffic:
+    """What one tensor moves: how often, and its bytes, of which `compulsory_bytes` move in every plan."""
+
+    name: str
+    kind: Kind
+    size_bytes: int
+    loads: int
+    stores: int
+    compulsory_bytes: int
+    non_compulsory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepTraffic:
+    """One step: its operator, the bytes that this needs, those taken meanwhile, and those moved."""
+
+    operator: str
+    op_type: str
+    working_set_bytes: int
+    taken_bytes: int
+    loaded_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is shown of a plan, beside the plan itself.
+
+    capacity_bytes, alignment_bytes: of the scratchpad that it is explained for. working_set_bytes: what any plan needs;
+    peak_bytes: what this order needs to evict nothing. proof: what is proved and by whom; order: whether another order
+    could help. evictions: by the step at which the tensor leaves. tensors: as in the graph. steps: as they run.
+    """
+
+    plan: Plan
+    capacity_bytes: int
+    alignment_bytes: int
+    working_set_bytes: int
+    peak_bytes: int
+    proof: str
+    order: str
+    evictions: tuple[Eviction, ...]
+    levers: tuple[Lever, ...]
+    tensors: tuple[TensorTraffic, ...]
+    steps: tuple[StepTraffic, ...]
+
+
+def explain(plan: Plan, problem: Problem, deadline: Deadline) -> Explanation:
+    """Everything there is to say of a plan that is valid for the problem.
+
+    What would help takes integer programmes; those that are not solved by the deadline are left out.
+    """
+    timeline = _timeline(plan, problem)
+    reasons = evictions(plan, timeline)
+    return Explanation(
+        plan=plan,
+        capacity_bytes=problem.capacity_bytes,
+        alignment_bytes=problem.alignment_bytes,
+        working_set_bytes=problem.working_set_bytes,
+        peak_bytes=max(timeline.footprint()),
+        proof=_about_proof(plan),
+        order=_about_order(plan),
+        evictions=reasons,
+        levers=would_help(plan, timeline, reasons, deadline),
+        tensors=_by_tensor(plan, timeline),
+        steps=_by_step(plan, timeline),
+    )
+
+
+def _timeline(plan: Plan, problem: Problem) -> Timeline:
+    """The plan's schedule."""
+    runs = dict(runs_of(problem, plan.order))
+    return Timeline(problem, tuple(runs), tuple(run for _, run in sorted(runs.items())))
+
+
+def _about_proof(plan: Plan) -> str:
+    claims = plan.claims
+    replay = f"An independent replay of {len(plan.order):,} steps and {len(plan.moves):,} moves found no violation"
+    if claims.status == "optimal":
+        return (
+            f"Optimal over all schedules: the {claims.non_compulsory_bytes:,} B of non-compulsory traffic meet the "
+            f"lower bound that solver {plan.solver} proved. {replay}; it recomputes everything but the bound."
+        )
+    gap = claims.non_compulsory_bytes - claims.bound_bytes
+    return (
+        f"Feasible, not proved optimal: the lower bound over all schedules by solver {plan.solver} is "
+        f"{claims.bound_bytes:,} B, a gap of {gap:,} B ({100 * gap / claims.non_compulsory_bytes:.1f} %). {replay}."
+    )
+
+
+def _about_order(plan: Plan) -> str:
+    """Whether another order could help: what the plan's bound says of it."""
+    claims = plan.claims
+    if claims.status == "optimal":
+        return (
+            "No other order and no other replacement helps: the plan meets its bound, "
+            "which holds for every schedule, addresses included."
+        )
+    gap = claims.non_compulsory_bytes - claims.bound_bytes
+    return f"Another order or replacement could save at most {gap:,} B: the rest is below the bound for every schedule."
+
+
+def _by_tensor(plan: Plan, timeline: Timeline) -> tuple[TensorTraffic, ...]:
+    problem, streamed = timeline.problem, Counter[int]()
+    for effects in timeline.effects:
+        for a, size in effects.moved:
+            streamed[a] += size
+    loads = Counter(m.tensor for m in plan.moves if m.kind == "load")
+    stores = Counter(m.tensor for m in plan.moves if m.kind == "store")
+    rows = []
+    for a, tensor in enumerate(problem.graph.tensors):
+        size, name, compulsory = problem.sizes[a], tensor.name, problem.compulsory(a)
+        extra = size * (loads[name] + stores[name]) + streamed[a] - compulsory
+        rows.append(TensorTraffic(name, tensor.kind, size, loads[name], stores[name], compulsory, extra))
+    return tuple(rows)
+
+
+def _by_step(plan: Plan, timeline: Timeline) -> tuple[StepTraffic, ...]:
+    loaded, stored = Counter[int](), Counter[int]()
+    for m in plan.moves:
+        if m.kind != "drop":
+            (loaded if m.kind == "load" else stored)[m.step] += m.size_bytes
+    taken, problem = resident_bytes(plan, timeline), timeline.problem
+    rows = []
+    for t, v in enumerate(timeline.order):
+        operator, effects = problem.graph.operators[v], timeline.effects[t]
+        for a, size in effects.moved:
+            (stored if a in effects.sent else loaded)[t] += size
+        needed = problem.run_bytes(v, timeline.runs[v])
+        rows.append(StepTraffic(operator.name, operator.op_type, needed, taken[t], loaded[t], stored[t]))
+    return tuple(rows)
