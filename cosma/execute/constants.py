@@ -13,7 +13,7 @@ from cosma.errors import InputError
 from cosma.execute.runtime import Session, Value, dtype_of
 from cosma.execute.submodel import Nodes
 from cosma.frontend.operators import label
-from cosma.frontend.runnable import Program
+from cosma.frontend.runnable import RunnableModel
 from cosma.frontend.structure import SMALL_ELEMENTS, has_data, subgraphs, tensors
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
@@ -40,20 +40,20 @@ class Constants:
     absent: tuple[str, ...]
 
 
-def read_constants(program: Program, seed: int) -> Constants:
-    """Every constant tensor of `program.whole`; those without data are drawn at random, in a range that suits use.
+def read_constants(runnable: RunnableModel, seed: int) -> Constants:
+    """Every constant tensor of `runnable.whole`; those without data are drawn at random, in a range that suits use.
 
     The draw of a weight depends on the seed and on its place in the file alone. Raises InputError for
     string constants, data of another size than their shape, branches and loops without their data, and for a file
     of weights that is there but may not or cannot be read.
     """
-    for unread in program.unread.values():
+    for unread in runnable.unread.values():
         if not unread.is_absent:
             raise InputError(str(unread))
-    graph = program.whole.graph
+    graph = runnable.whole.graph
     for tensor in (t for node in graph.node for sub in subgraphs(node) for t in tensors(sub)):
         if not has_data(tensor):
-            why = program.unread.get(tensor.name, f"weight {tensor.name!r} has no data")
+            why = runnable.unread.get(tensor.name, f"weight {tensor.name!r} has no data")
             raise InputError(f"constants in a branch or a loop cannot be made up: {why}")
     uses = _uses(graph)
     values: dict[str, Value] = {}
@@ -67,7 +67,7 @@ def read_constants(program: Program, seed: int) -> Constants:
             stripped.append(name)
             random = np.random.default_rng([seed, place])
             values[name] = _draw(random, tensor.data_type, tuple(tensor.dims), uses.get(name, ("", 0, 0)))
-    absent = {program.unread[name].location for name in stripped if name in program.unread}
+    absent = {runnable.unread[name].location for name in stripped if name in runnable.unread}
     return Constants(values, tuple(stripped), tuple(sorted(absent)))
 
 
@@ -146,9 +146,9 @@ def _draw_float(
     return array * np.float32(1 / sqrt(max(1, fan_in)))
 
 
-def evaluate(nodes: Nodes, program: Program, given: dict[str, Value], needed: Sequence[str]) -> dict[str, Value]:
-    """The constants of `program.folded` called `needed`: those in `given`, and what is computed from them, once."""
-    known = given | {t.name: Value.of(numpy_helper.to_array(t)) for t in program.folded.graph.initializer}
+def evaluate(nodes: Nodes, runnable: RunnableModel, given: dict[str, Value], needed: Sequence[str]) -> dict[str, Value]:
+    """The constants of `runnable.folded` called `needed`: those in `given`, and what is computed from them, once."""
+    known = given | {t.name: Value.of(numpy_helper.to_array(t)) for t in runnable.folded.graph.initializer}
     missing = [name for name in needed if name not in known]
     if missing:
         part = nodes.cut(missing, known.__contains__)

@@ -12,15 +12,15 @@ from cosma.errors import InputError
 from cosma.execute.runtime import Value, check_rank, dtype_of
 from cosma.execute.submodel import Nodes, Type
 from cosma.files import open_input
-from cosma.frontend.runnable import Program
+from cosma.frontend.runnable import RunnableModel
 from cosma.kinds import complain
 
 _RELAYS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"])
 
 
-def _input_types(program: Program) -> dict[str, Type]:
+def _input_types(runnable: RunnableModel) -> dict[str, Type]:
     """Element type and shape of each input of the model, weights excluded. Raises InputError for strings."""
-    graph = program.whole.graph
+    graph = runnable.whole.graph
     weights = {t.name for t in graph.initializer}
     found = {}
     for value in graph.input:
@@ -36,10 +36,10 @@ def _input_types(program: Program) -> dict[str, Type]:
     return found
 
 
-def read_inputs(path: Path, program: Program) -> dict[str, Value]:
+def read_inputs(path: Path, runnable: RunnableModel) -> dict[str, Value]:
     """The arrays of an .npz file, one for each model input. Raises InputError where they are not."""
     arrays, what = _read_arrays(path), f"--inputs {path}"
-    types = _input_types(program)
+    types = _input_types(runnable)
     for name in arrays:
         if name not in types:
             raise InputError(f"{what}: the model has no input {name!r}; its inputs are {_listed(types)}")
@@ -86,13 +86,13 @@ def _listed(types: dict[str, Type]) -> str:
 RANGES = ("normally distributed", "normally distributed, a tenth as large", "from 0.01 to 1")
 
 
-def draw_inputs(program: Program, nodes: Nodes, seed: int, attempt: int = 0) -> dict[str, Value]:
+def draw_inputs(runnable: RunnableModel, nodes: Nodes, seed: int, attempt: int = 0) -> dict[str, Value]:
     """Random inputs: floats in `RANGES[attempt]`; integers that are valid indices where something is gathered.
 
     Other integers are 0 or 1 (masks), or anything that fits where they have eight bits (images).
     """
     found = {}
-    for place, (name, (elem_type, shape)) in enumerate(_input_types(program).items()):
+    for place, (name, (elem_type, shape)) in enumerate(_input_types(runnable).items()):
         random = np.random.default_rng([seed, place, 1])
         dtype = dtype_of(elem_type)
         if dtype.kind in "iub":
@@ -109,9 +109,9 @@ def _floats(random: np.random.Generator, shape: tuple[int, ...], attempt: int) -
     return random.standard_normal(shape) * (1, 0.1)[attempt]
 
 
-def drawn_integers(program: Program) -> list[str]:
+def drawn_integers(runnable: RunnableModel) -> list[str]:
     """Names of the inputs that hold integers, which may be indices or lengths that no draw can guess."""
-    return [name for name, (elem_type, _) in _input_types(program).items() if dtype_of(elem_type).kind in "iu"]
+    return [name for name, (elem_type, _) in _input_types(runnable).items() if dtype_of(elem_type).kind in "iu"]
 
 
 def _range(dtype: np.dtype[Any], axes: list[int]) -> tuple[int, int]:

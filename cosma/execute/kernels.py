@@ -8,7 +8,7 @@ from cosma.errors import InputError
 from cosma.execute.constants import Constants, evaluate, is_small
 from cosma.execute.runtime import RunError, Session, Value, check_rank
 from cosma.execute.submodel import Nodes, Part, Type, anonymous
-from cosma.frontend.runnable import Program
+from cosma.frontend.runnable import RunnableModel
 from cosma.graph import Graph, Tensor
 
 
@@ -53,16 +53,16 @@ class Kernels:
     Raises InputError where a tensor of the plan is none of the model's or an operator is random.
     """
 
-    def __init__(self, graph: Graph, nodes: Nodes, program: Program, constants: Constants) -> None:
+    def __init__(self, graph: Graph, nodes: Nodes, runnable: RunnableModel, constants: Constants) -> None:
         self.graph = graph
         self._nodes = nodes
-        self._program = program
+        self._runnable = runnable
         self.types: tuple[Type, ...] = tuple(self._type(t) for t in graph.tensors)
         parts = [self._part(v) for v in range(len(graph.operators))]
         planned = {t.name for t in graph.tensors}
         needed = {n for part in parts for n in part.reads if n not in planned}
         needed |= {t.name for t in graph.tensors if t.kind == "weight"}
-        self._host = evaluate(nodes, program, constants.values, sorted(needed))
+        self._host = evaluate(nodes, runnable, constants.values, sorted(needed))
         self.weights = {a: self._host[t.name] for a, t in enumerate(graph.tensors) if t.kind == "weight"}
         self._sessions: dict[bytes, Session] = {}
         self.kernels = tuple(self._kernel(v, part) for v, part in enumerate(parts))
@@ -77,12 +77,12 @@ class Kernels:
         """The nodes of operator v: its members and the views between, down to its operands and constants."""
         operator, tensors = self.graph.operators[v], self.graph.tensors
         operands = {tensors[a].name for a in operator.inputs}
-        constants = self._program.constants
+        constants = self._runnable.constants
         part = self._nodes.cut(
             [tensors[a].name for a in operator.outputs], lambda name: name in operands or name in constants
         )
         for node in part.nodes:
-            if not self._program.random.isdisjoint(node.output):
+            if not self._runnable.random.isdisjoint(node.output):
                 raise InputError(
                     f"operator {node.name!r} ({node.op_type}) draws random numbers: no two runs are equal, so that "
                     "a run of the plan cannot be compared; export the model without it"

@@ -13,7 +13,7 @@ from cosma.execute.kernels import Kernels
 from cosma.execute.machine import digest
 from cosma.execute.runtime import Bytes, Session, Value, allocate, dtype_of
 from cosma.execute.submodel import ir_version
-from cosma.frontend.runnable import Program
+from cosma.frontend.runnable import RunnableModel
 
 _CHUNK_BYTES = 2**28  # intermediate results of a whole run that are looked at together
 
@@ -31,15 +31,17 @@ class Difference:
     ulps: int
 
 
-def whole_model(program: Program, constants: Constants, extra: Sequence[tuple[str, int]] = ()) -> onnx.ModelProto:
+def whole_model(
+    runnable: RunnableModel, constants: Constants, extra: Sequence[tuple[str, int]] = ()
+) -> onnx.ModelProto:
     """The file's model with its larger constants as inputs, so that it is never copied with them.
 
     extra: (name, element type) of inner values that it returns as well.
     """
     fed = {name: value for name, value in constants.values.items() if not is_small(value)}
     fed |= {name: constants.values[name] for name in constants.stripped}
-    graph = program.whole.graph
-    model = onnx.ModelProto(ir_version=ir_version(program.whole), opset_import=program.whole.opset_import)
+    graph = runnable.whole.graph
+    model = onnx.ModelProto(ir_version=ir_version(runnable.whole), opset_import=runnable.whole.opset_import)
     model.graph.name = graph.name or "model"
     model.graph.node.extend(node for node in graph.node if not fed.keys() & set(node.output))
     weights = {t.name for t in graph.initializer}
@@ -51,9 +53,9 @@ def whole_model(program: Program, constants: Constants, extra: Sequence[tuple[st
     return model
 
 
-def run_whole(program: Program, constants: Constants, inputs: Mapping[str, Value]) -> list[Bytes]:
+def run_whole(runnable: RunnableModel, constants: Constants, inputs: Mapping[str, Value]) -> list[Bytes]:
     """The outputs of the file's whole model, in its order."""
-    session = Session(whole_model(program, constants))
+    session = Session(whole_model(runnable, constants))
     return [value.data for value in session.run(constants.values | dict(inputs))]
 
 
@@ -105,19 +107,23 @@ def _has_nan(value: Value) -> bool:
 
 
 def first_difference(
-    program: Program, constants: Constants, inputs: Mapping[str, Value], kernels: Kernels, home: Mapping[int, Bytes]
+    runnable: RunnableModel,
+    constants: Constants,
+    inputs: Mapping[str, Value],
+    kernels: Kernels,
+    home: Mapping[int, Bytes],
 ) -> Difference | None:
     """The first operator, in the file's order, whose result differs between the whole run and a run on its own.
 
     The inner tensors that exist in the file are compared, some hundred megabytes at a time; None if all agree.
     """
     graph = kernels.graph
-    written = {name for node in program.whole.graph.node for name in node.output}
+    written = {name for node in runnable.whole.graph.node for name in node.output}
     single = run_operators(kernels, home)
     for chunk in _chunks(kernels, written):
         names = [(graph.tensors[a].name, kernels.types[a][0]) for a in chunk]
-        known = {v.name for v in program.whole.graph.output}
-        session = Session(whole_model(program, constants, [n for n in names if n[0] not in known]))
+        known = {v.name for v in runnable.whole.graph.output}
+        session = Session(whole_model(runnable, constants, [n for n in names if n[0] not in known]))
         results = session.run(constants.values | dict(inputs))
         whole = dict(zip(session.outputs, results, strict=True))
         todo = set(chunk)

@@ -25,7 +25,7 @@ from cosma.execute.reference import (
 from cosma.execute.runtime import Bytes, RunError, Value, require_onnxruntime
 from cosma.execute.submodel import Nodes
 from cosma.frontend.load import load
-from cosma.frontend.runnable import Program, read_program
+from cosma.frontend.runnable import RunnableModel, read_runnable
 from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.verify import require_valid
@@ -74,7 +74,7 @@ class Ordinary:
 class Network:
     """A model with weights and inputs: what stays the same whichever plan runs."""
 
-    program: Program
+    runnable: RunnableModel
     nodes: Nodes
     constants: Constants
     inputs: dict[str, Value]
@@ -86,12 +86,12 @@ class Network:
     @classmethod
     def read(cls, path: Path, dims: Mapping[str, int], inputs: Path | None = None, seed: int = 0) -> "Network":
         """Read a model; inputs from an .npz file or from the seed. Raises InputError."""
-        program = read_program(path, dims)
-        nodes = Nodes(program.folded)
-        constants = read_constants(program, seed)
+        runnable = read_runnable(path, dims)
+        nodes = Nodes(runnable.folded)
+        constants = read_constants(runnable, seed)
         if inputs is not None:
-            return cls(program, nodes, constants, read_inputs(inputs, program))
-        return cls(program, nodes, constants, draw_inputs(program, nodes, seed), seed)
+            return cls(runnable, nodes, constants, read_inputs(inputs, runnable))
+        return cls(runnable, nodes, constants, draw_inputs(runnable, nodes, seed), seed)
 
     def ordinary(self, problem: Problem) -> Ordinary:
         """The operators of a problem and what they compute.
@@ -101,7 +101,7 @@ class Network:
         """
         key = problem.fingerprint()
         if key not in self._ordinary:
-            kernels = Kernels(problem.graph, self.nodes, self.program, self.constants)
+            kernels = Kernels(problem.graph, self.nodes, self.runnable, self.constants)
             self._ordinary[key] = self._first_without_nan(problem, kernels)
         return self._ordinary[key]
 
@@ -113,14 +113,14 @@ class Network:
                 raise
             first = self.inputs
             for attempt in range(1, len(RANGES)):
-                self.inputs = draw_inputs(self.program, self.nodes, self.seed, attempt)
+                self.inputs = draw_inputs(self.runnable, self.nodes, self.seed, attempt)
                 self.drawn = RANGES[attempt]
                 with contextlib.suppress(NotANumberError):
                     return self._run_once(problem, kernels)
             self.inputs, self.drawn = first, ""
             raise
         except RunError as error:
-            integers = [] if self.seed is None else drawn_integers(self.program)
+            integers = [] if self.seed is None else drawn_integers(self.runnable)
             if not integers:
                 raise
             names = ", ".join(integers[:5])
@@ -136,14 +136,14 @@ class Network:
     def whole(self) -> list[Bytes]:
         """The outputs of an ordinary run, in the model's order; run once."""
         if self._whole is None:
-            self._whole = run_whole(self.program, self.constants, self.inputs)
+            self._whole = run_whole(self.runnable, self.constants, self.inputs)
         return self._whole
 
     def returned(self, problem: Problem) -> dict[str, int]:
         """The model's outputs that the plan computes -> the tensor that holds them, views looked through."""
         index = {t.name: a for a, t in enumerate(problem.graph.tensors) if t.kind == "output"}
         found = {}
-        for value in self.program.whole.graph.output:
+        for value in self.runnable.whole.graph.output:
             name = value.name
             while name not in index and name in self.nodes.written:
                 name = next(iter(self.nodes.writer(name).input), "")
@@ -245,12 +245,12 @@ def _compare_with_whole(
 
     The writer of the output, if none is found: rounding between operators ends where inner tensors are looked at.
     """
-    whole = dict(zip((v.name for v in network.program.whole.graph.output), network.whole(), strict=True))
+    whole = dict(zip((v.name for v in network.runnable.whole.graph.output), network.whole(), strict=True))
     returned = network.returned(problem).items()
     unequal = [(name, a) for name, a in returned if not np.array_equal(executed.outputs[a], whole[name])]
     if not unequal:
         return None
-    found = first_difference(network.program, network.constants, network.inputs, ordinary.kernels, ordinary.home)
+    found = first_difference(network.runnable, network.constants, network.inputs, ordinary.kernels, ordinary.home)
     if found is None:
         name, a = unequal[0]
         return difference_of(ordinary.kernels, a, executed.outputs[a], whole[name])

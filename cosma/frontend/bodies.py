@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator, Set
-from typing import Any
+
+import onnx
 
 from cosma.errors import InputError
 from cosma.frontend.operators import STANDARD, is_steering
 from cosma.frontend.structure import element_count, given_names, replace_all, subgraphs
 
 
-def check_bodies(graph: Any, outer: Set[str] = frozenset()) -> None:
+def check_bodies(graph: onnx.GraphProto, outer: Set[str] = frozenset()) -> None:
     """Refuse bodies that return what they do not make, or read what no scope around them has.
 
     Raises InputError, as the checker of ONNX and ONNX Runtime refuse such models.
@@ -21,7 +22,7 @@ def check_bodies(graph: Any, outer: Set[str] = frozenset()) -> None:
         known.update(node.output)
 
 
-def _check_body(node: Any, sub: Any, outer: Set[str]) -> None:
+def _check_body(node: onnx.NodeProto, sub: onnx.GraphProto, outer: Set[str]) -> None:
     own = given_names(sub)
     for inner in sub.node:
         for name in filter(None, inner.input):
@@ -41,11 +42,11 @@ def _check_body(node: Any, sub: Any, outer: Set[str]) -> None:
     check_bodies(sub, outer)
 
 
-def _place(node: Any, sub: Any) -> str:
+def _place(node: onnx.NodeProto, sub: onnx.GraphProto) -> str:
     return f"body {sub.name!r} of operator {node.name!r} ({node.op_type})"
 
 
-def hoist_constants(graph: Any, versions: dict[str, int]) -> None:
+def hoist_constants(graph: onnx.GraphProto, versions: dict[str, int]) -> None:
     """Move the constants of bodies, at any depth, to the graph itself, which they may refer to by name.
 
     Single elements and operands that only steer an operator stay where they are, unless they are sparse. Names that
@@ -61,21 +62,28 @@ def hoist_constants(graph: Any, versions: dict[str, int]) -> None:
 
 
 class _Hoist:
-    def __init__(self, graph: Any, taken: "Counter[str]", versions: dict[str, int]) -> None:
+    def __init__(self, graph: onnx.GraphProto, taken: "Counter[str]", versions: dict[str, int]) -> None:
         self.graph, self.taken, self.versions = graph, taken, versions
-        self.constants: list[Any] = []  # Constant nodes that have been moved
+        self.constants: list[onnx.NodeProto] = []  # Constant nodes that have been moved
 
-    def empty(self, sub: Any, owner: str) -> None:
+    def empty(self, sub: onnx.GraphProto, owner: str) -> None:
         """Move the constants of `sub` and of the bodies in it."""
         data = {name for node in sub.node for name in self._data(node)} | {v.name for v in sub.output}
+        moved = self._move_initializers(sub, data, owner) | self._move_nodes(sub, data, owner)
+        _rename(sub, moved)
+        for node in sub.node:
+            for deeper in subgraphs(node):
+                self.empty(deeper, f"{owner}/{node.name or node.op_type}")
+
+    def _move_initializers(self, sub: onnx.GraphProto, data: set[str], owner: str) -> dict[str, str]:
+        """Move initializers that are read as data, and all sparse ones; return their old and new names."""
         moved: dict[str, str] = {}
         kept = []
         for tensor in sub.initializer:
             if tensor.name in data and element_count(tensor.dims) > 1:
                 moved[tensor.name] = self._free(tensor.name, owner)
-                copy = self.graph.initializer.add()
-                copy.CopyFrom(tensor)
-                copy.name = moved[tensor.name]
+                self.graph.initializer.add().CopyFrom(tensor)
+                self.graph.initializer[-1].name = moved[tensor.name]
             else:
                 kept.append(tensor)
         for sparse in sub.sparse_initializer:
@@ -83,26 +91,29 @@ class _Hoist:
             moved[name] = self._free(name, owner)
             self.graph.sparse_initializer.add().CopyFrom(sparse)
             self.graph.sparse_initializer[-1].values.name = moved[name]
-        nodes = []
+        if moved:
+            replace_all(sub.initializer, kept)
+            del sub.sparse_initializer[:]
+        return moved
+
+    def _move_nodes(self, sub: onnx.GraphProto, data: set[str], owner: str) -> dict[str, str]:
+        """Move Constant nodes that are read as data; return the old and new names of their results."""
+        moved: dict[str, str] = {}
+        kept = []
         for node in sub.node:
             if _is_constant(node) and node.output[0] in data:
-                copy = type(node)()
+                copy = onnx.NodeProto()
                 copy.CopyFrom(node)
                 moved[node.output[0]] = copy.output[0] = self._free(node.output[0], owner)
                 copy.name = f"{owner}/{node.name or node.output[0]}"
                 self.constants.append(copy)
             else:
-                nodes.append(node)
+                kept.append(node)
         if moved:
-            replace_all(sub.initializer, kept)
-            del sub.sparse_initializer[:]
-            replace_all(sub.node, nodes)
-            _rename(sub, moved)
-        for node in sub.node:
-            for deeper in subgraphs(node):
-                self.empty(deeper, f"{owner}/{node.name or node.op_type}")
+            replace_all(sub.node, kept)
+        return moved
 
-    def _data(self, node: Any) -> Iterator[str]:
+    def _data(self, node: onnx.NodeProto) -> Iterator[str]:
         """Names that a node, or a body in it, reads as data."""
         version = self.versions.get(node.domain, 1)
         for i, name in enumerate(node.input):
@@ -124,7 +135,7 @@ class _Hoist:
         return free
 
 
-def _is_constant(node: Any) -> bool:
+def _is_constant(node: onnx.NodeProto) -> bool:
     """Whether a node is a Constant of more than one element, or a sparse one."""
     if node.op_type != "Constant" or node.domain not in STANDARD:
         return False
@@ -136,7 +147,7 @@ def _is_constant(node: Any) -> bool:
     return any(len(a.floats) > 1 or len(a.ints) > 1 for a in node.attribute)
 
 
-def _rename(sub: Any, moved: dict[str, str]) -> None:
+def _rename(sub: onnx.GraphProto, moved: dict[str, str]) -> None:
     """Give moved values their new names where `sub` reads them; what it returns goes through an Identity."""
     if not moved:
         return
@@ -156,7 +167,7 @@ def _rename(sub: Any, moved: dict[str, str]) -> None:
             value.name = f"{value.name}/returned"
 
 
-def _defined(graph: Any) -> Iterator[str]:
+def _defined(graph: onnx.GraphProto) -> Iterator[str]:
     """Names that a graph gives to values of its own."""
     for group in (graph.input, graph.initializer):
         yield from (v.name for v in group)
@@ -164,7 +175,7 @@ def _defined(graph: Any) -> Iterator[str]:
     yield from (name for node in graph.node for name in node.output if name)
 
 
-def _names(graph: Any) -> Iterator[str]:
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
     """Names of all values of a graph and of the bodies in it, once for each scope."""
     yield from _defined(graph)
     for node in graph.node:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import onnx
+
 from cosma.errors import InputError
 
 _LONGEST = 200  # characters of a dimension that is read as arithmetic
@@ -35,7 +37,7 @@ class Dimensions:
     placed: dict[tuple[str, int], int] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)  # names and places that are open in the file
 
-    def apply(self, graph: Any) -> None:
+    def apply(self, graph: onnx.GraphProto) -> None:
         """Write sizes into the inputs, outputs and value_info of a GraphProto.
 
         A size below 0 is open, as runtimes read it. Raises InputError where two sizes for one dimension differ.

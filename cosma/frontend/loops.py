@@ -3,16 +3,17 @@
 A value that enters a body with some shape and leaves it with the same one has it after any number of rounds.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import onnx
 
 from cosma.frontend.operators import STANDARD
 from cosma.frontend.structure import subgraphs
 
+Opsets = Iterable[onnx.OperatorSetIdProto]
 
-def size_carried(graph: onnx.GraphProto, opsets: Any) -> bool:
+
+def size_carried(graph: onnx.GraphProto, opsets: Opsets) -> bool:
     """Note in a graph's value_info the shapes of carried values that are sure; whether there was one.
 
     graph: with the types of its values as far as they are known. opsets: the model's opset_import.
@@ -33,7 +34,9 @@ def size_carried(graph: onnx.GraphProto, opsets: Any) -> bool:
     return changed
 
 
-def _invariant(node: onnx.NodeProto, outer: onnx.GraphProto, types: Mapping[str, Any], opsets: Any) -> dict[str, Any]:
+def _invariant(
+    node: onnx.NodeProto, outer: onnx.GraphProto, types: Mapping[str, onnx.TypeProto], opsets: Opsets
+) -> dict[str, onnx.TypeProto]:
     """The results of a Loop that have the type of what enters it -> that type."""
     body = next(a.g for a in node.attribute if a.name == "body")
     entering = {i: types[name] for i, name in enumerate(node.input[2:]) if name in types and _is_sized(types[name])}
@@ -46,13 +49,13 @@ def _invariant(node: onnx.NodeProto, outer: onnx.GraphProto, types: Mapping[str,
     return {node.output[i]: kind for i, kind in entering.items() if i < len(node.output) and node.output[i]}
 
 
-def _is_sized(kind: Any) -> bool:
+def _is_sized(kind: onnx.TypeProto) -> bool:
     """Whether a type is that of a tensor whose sizes are all known."""
     shape = kind.tensor_type.shape
     return kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in shape.dim)
 
 
-def _standalone(body: onnx.GraphProto, outer: onnx.GraphProto, types: Mapping[str, Any]) -> onnx.GraphProto:
+def _standalone(body: onnx.GraphProto, outer: onnx.GraphProto, types: Mapping[str, onnx.TypeProto]) -> onnx.GraphProto:
     """A copy of a body that has what it may read of the graph around it as inputs and initializers of its own."""
     graph = onnx.GraphProto()
     graph.CopyFrom(body)
@@ -74,7 +77,7 @@ def _forget(body: onnx.GraphProto) -> None:
         _forget(sub)
 
 
-def _infer(body: onnx.GraphProto, entering: Mapping[int, Any], opsets: Any) -> list[Any]:
+def _infer(body: onnx.GraphProto, entering: Mapping[int, onnx.TypeProto], opsets: Opsets) -> list[onnx.TypeProto]:
     """The types with which carried values leave a body that they enter with these types, others with any shape."""
     for i, value in enumerate(body.input[2 : len(body.output) + 1]):
         if i in entering:

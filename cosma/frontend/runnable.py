@@ -1,4 +1,4 @@
-"""ONNX file -> Program: the model as planned and the model as it stands, both ready to be run."""
+"""ONNX file -> RunnableModel: the model as planned and the model as it stands, both ready to be run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from cosma.frontend.roles import merge_twins
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class RunnableModel:
     """What it takes to run a model.
 
     whole: the file's own graph: functions inlined, dimensions set, sorted; weights as they are there, data
@@ -34,7 +34,7 @@ class Program:
     random: frozenset[str]
 
 
-def read_program(path: Path, dims: Mapping[str, int]) -> Program:
+def read_runnable(path: Path, dims: Mapping[str, int]) -> RunnableModel:
     """Read a model for running, as `frontend.onnx_.load` reads it for planning. Raises InputError."""
     with naming(path):
         whole, _ = tidy(parse(path))
@@ -54,7 +54,7 @@ def read_program(path: Path, dims: Mapping[str, int]) -> Program:
         folded.graph.node.extend(kept)
         folded.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in shapes.items())
         random = {v for node in model.graph if is_random(node) for v in node.outputs}
-        return Program(whole, unread, folded, _names(constants - nodes.root.keys()), _names(random))
+        return RunnableModel(whole, unread, folded, _names(constants - nodes.root.keys()), _names(random))
 
 
 def _densify(graph: onnx.GraphProto) -> None:

@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -124,7 +123,7 @@ def _set_aside(proto: onnx.ModelProto) -> dict[str, Declared]:
     return {name: known for name, known in declared.items() if name in written}
 
 
-def _forget(graph: Any, versions: dict[str, int], is_body: bool = False) -> None:
+def _forget(graph: onnx.GraphProto, versions: dict[str, int], is_body: bool = False) -> None:
     """Remove what is declared of results of ONNX's operators; in a body element types stay, for inference to check."""
     known = {
         name
@@ -142,7 +141,7 @@ def _forget(graph: Any, versions: dict[str, int], is_body: bool = False) -> None
             _forget(sub, versions, True)
 
 
-def _types(graph: Any) -> dict[str, Declared]:
+def _types(graph: onnx.GraphProto) -> dict[str, Declared]:
     """Types of inputs, outputs and inner values of a GraphProto, tensors only."""
     return {
         v.name: _type(v.type.tensor_type)
@@ -151,14 +150,14 @@ def _types(graph: Any) -> dict[str, Declared]:
     }
 
 
-def _type(tensor: Any) -> Declared:
+def _type(tensor: onnx.TypeProto.Tensor) -> Declared:
     shape = None
     if tensor.HasField("shape"):
         shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
     return Declared(tensor.elem_type, shape)
 
 
-def _is_complete(graph: Any) -> bool:
+def _is_complete(graph: onnx.GraphProto) -> bool:
     """Whether the type of every value that a node of the graph writes is fully known."""
     types = _types(graph)
     return all(
@@ -173,7 +172,7 @@ def _is_static(shape: Shape | None) -> bool:
     return shape is not None and all(isinstance(size, int) for size in shape)
 
 
-def _add_facts(graph: Any, declared: dict[str, Declared], dims: Dimensions, believed: list[str]) -> bool:
+def _add_facts(graph: onnx.GraphProto, declared: dict[str, Declared], dims: Dimensions, believed: list[str]) -> bool:
     """Write into a graph what the file declares and the user gives of values that inference could not size.
 
     A dimension that inference only gave a name has the same size wherever the name appears. Whether there was any.
@@ -192,7 +191,7 @@ def _add_facts(graph: Any, declared: dict[str, Declared], dims: Dimensions, beli
 
 
 def _name_sizes(
-    values: dict[str, Any], declared: dict[str, Declared], dims: Dimensions, believed: list[str]
+    values: dict[str, onnx.ValueInfoProto], declared: dict[str, Declared], dims: Dimensions, believed: list[str]
 ) -> dict[str, int]:
     """The sizes of named dimensions. Raises InputError where two places want different ones."""
     sizes: dict[str, tuple[int, str]] = {}
@@ -202,7 +201,7 @@ def _name_sizes(
         for axis, dim in enumerate(shape):
             if dim.HasField("dim_value") or not dim.dim_param:
                 continue
-            size: Any = dims.placed.get((name, axis))
+            size: int | str | None = dims.placed.get((name, axis))
             if size is None and known is not None and known.shape is not None:
                 if len(known.shape) != len(shape):
                     raise InputError(
@@ -221,7 +220,9 @@ def _name_sizes(
     return {name: size for name, (size, _) in sizes.items()}
 
 
-def _add_shape(graph: Any, values: dict[str, Any], declared: dict[str, Declared], believed: list[str]) -> bool:
+def _add_shape(
+    graph: onnx.GraphProto, values: dict[str, onnx.ValueInfoProto], declared: dict[str, Declared], believed: list[str]
+) -> bool:
     """Take the declared types of values of unknown rank whose operands are known; if there is none, of the first."""
     sized = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     sized |= {name for name, v in values.items() if v.type.tensor_type.HasField("shape")}
@@ -264,7 +265,7 @@ def _check_given(final: dict[str, Declared], dims: Dimensions) -> None:
             )
 
 
-def _check_element_types(declared: dict[str, Declared], graph: Any) -> None:
+def _check_element_types(declared: dict[str, Declared], graph: onnx.GraphProto) -> None:
     """Raise InputError for a value that is declared of another element type than its operator makes."""
     found = _types(graph)
     for node in graph.node:

@@ -5,18 +5,21 @@ here each gets one clear line, so that everything later can rely on a sorted gra
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from typing import TypeVar
+
+import onnx
 
 from cosma.errors import InputError
 from cosma.names import shown
 
+Message = TypeVar("Message", onnx.NodeProto, onnx.TensorProto, onnx.ValueInfoProto)
 # Constants of up to this many elements can be shapes, pads or axes and are kept with their values;
 # larger ones are weights, of which only shape and type matter here.
 SMALL_ELEMENTS = 1024
 
 
-def check_graph(graph: Any) -> None:
+def check_graph(graph: onnx.GraphProto) -> None:
     """Refuse duplicate and dangling names and cycles in a GraphProto; sort its nodes if need be.
 
     An output that is listed twice, which runtimes return twice, is listed once.
@@ -42,13 +45,13 @@ def check_graph(graph: Any) -> None:
         _sort_nodes(graph, needs)
 
 
-def given_names(graph: Any) -> set[str]:
+def given_names(graph: onnx.GraphProto) -> set[str]:
     """Names of the values that a graph has before any node runs: inputs and weights."""
     names = {v.name for v in (*graph.input, *graph.initializer)}
     return names | {t.values.name for t in graph.sparse_initializer}
 
 
-def _writers(graph: Any) -> dict[str, int]:
+def _writers(graph: onnx.GraphProto) -> dict[str, int]:
     writer: dict[str, int] = {}
     for i, node in enumerate(graph.node):
         for name in filter(None, node.output):
@@ -64,7 +67,7 @@ def _writers(graph: Any) -> dict[str, int]:
     return writer
 
 
-def read_names(node: Any) -> Iterator[str]:
+def read_names(node: onnx.NodeProto) -> Iterator[str]:
     """Names that a NodeProto reads from its own scope, those captured by its subgraphs included."""
     yield from filter(None, node.input)
     for sub in subgraphs(node):
@@ -73,7 +76,7 @@ def read_names(node: Any) -> Iterator[str]:
         yield from captured - inner
 
 
-def subgraphs(node: Any) -> Iterator[Any]:
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The branches of an If and the bodies of loops."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
@@ -81,7 +84,7 @@ def subgraphs(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
-def all_nodes(graph: Any) -> Iterator[Any]:
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """Every node of a GraphProto and of the bodies in it."""
     for node in graph.node:
         yield node
@@ -89,7 +92,7 @@ def all_nodes(graph: Any) -> Iterator[Any]:
             yield from all_nodes(sub)
 
 
-def tensors(graph: Any) -> Iterator[Any]:
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Every TensorProto in a GraphProto, those of attributes and of subgraphs included."""
     yield from graph.initializer
     for node in graph.node:
@@ -100,7 +103,7 @@ def tensors(graph: Any) -> Iterator[Any]:
             yield from tensors(sub)
 
 
-def has_data(tensor: Any) -> bool:
+def has_data(tensor: onnx.TensorProto) -> bool:
     """Whether a TensorProto holds its elements itself, if it has any."""
     if tensor.data_location == tensor.EXTERNAL:
         return False
@@ -108,7 +111,7 @@ def has_data(tensor: Any) -> bool:
     return 0 in tensor.dims or any(getattr(tensor, f"{field}_data") for field in fields)
 
 
-def _sort_nodes(graph: Any, needs: list[list[int]]) -> None:
+def _sort_nodes(graph: onnx.GraphProto, needs: list[list[int]]) -> None:
     import networkx as nx
 
     dag: nx.DiGraph[int] = nx.DiGraph()
@@ -123,11 +126,11 @@ def _sort_nodes(graph: Any, needs: list[list[int]]) -> None:
     replace_all(graph.node, [graph.node[i] for i in order])
 
 
-def _label(node: Any, index: int) -> str:
+def _label(node: onnx.NodeProto, index: int) -> str:
     return repr(node.name) if node.name else f"{node.op_type} (node {index})"
 
 
-def show_names(graph: Any) -> None:
+def show_names(graph: onnx.GraphProto) -> None:
     """Make visible in all names, those in bodies and of operator types too, what is not or acts on a terminal.
 
     Raises InputError for a name that is no text; protobuf gives its bytes.
@@ -150,7 +153,7 @@ def show_names(graph: Any) -> None:
     _rename(graph, new)
 
 
-def _all_names(graph: Any) -> Iterator[str]:
+def _all_names(graph: onnx.GraphProto) -> Iterator[str]:
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         yield value.name
     yield from (dim.dim_param for dim in _dimensions(graph))
@@ -160,12 +163,12 @@ def _all_names(graph: Any) -> Iterator[str]:
             yield from _all_names(sub)
 
 
-def _dimensions(graph: Any) -> Iterator[Any]:
+def _dimensions(graph: onnx.GraphProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
     for value in (*graph.input, *graph.output, *graph.value_info):
         yield from value.type.tensor_type.shape.dim
 
 
-def _rename(graph: Any, new: dict[str, str]) -> None:
+def _rename(graph: onnx.GraphProto, new: dict[str, str]) -> None:
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for named in (*values, *(sparse.values for sparse in graph.sparse_initializer), *graph.node):
         named.name = new.get(named.name, named.name)
@@ -180,7 +183,7 @@ def _rename(graph: Any, new: dict[str, str]) -> None:
             _rename(sub, new)
 
 
-def name_nodes(graph: Any) -> None:
+def name_nodes(graph: onnx.GraphProto) -> None:
     """Give every node a unique name."""
     taken: set[str] = set()
     for node in graph.node:
@@ -193,7 +196,7 @@ def name_nodes(graph: Any) -> None:
         taken.add(name)
 
 
-def remove_dead(graph: Any) -> tuple[tuple[str, str], ...]:
+def remove_dead(graph: onnx.GraphProto) -> tuple[tuple[str, str], ...]:
     """Remove the nodes that no model output depends on; return their names and types.
 
     Expects sorted nodes. A model that declares no outputs keeps everything.
@@ -213,7 +216,7 @@ def remove_dead(graph: Any) -> tuple[tuple[str, str], ...]:
     return tuple(dead[::-1])
 
 
-def detach_weights(graph: Any) -> set[str]:
+def detach_weights(graph: onnx.GraphProto) -> set[str]:
     """Turn weights into placeholder inputs without data; return the names of all constants.
 
     Constants that may hold a shape (up to SMALL_ELEMENTS elements, data at hand) keep their values.
@@ -223,21 +226,23 @@ def detach_weights(graph: Any) -> set[str]:
     _refuse_other_listing(graph)
     names = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     inputs = [v for v in graph.input if v.name not in names]
-    kept: list[Any] = []
-    detached: list[Any] = []
+    kept: list[onnx.TensorProto] = []
+    detached: list[onnx.TensorProto] = []
     for tensor in graph.initializer:
         (kept if _is_shape_like(tensor) and has_data(tensor) else detached).append(tensor)
-    stubs = [_placeholder(graph, t.name, t.data_type, t.dims) for t in detached]
-    stubs += [_placeholder(graph, t.values.name, t.values.data_type, t.dims) for t in graph.sparse_initializer]
+    stubs = [onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in detached]
+    stubs += [
+        onnx.helper.make_tensor_value_info(t.values.name, t.values.data_type, t.dims) for t in graph.sparse_initializer
+    ]
     nodes = []
     for node in graph.node:
         tensor, sparse = _constant_value(node)
         if sparse is not None:
-            stubs.append(_placeholder(graph, node.output[0], sparse.values.data_type, sparse.dims))
+            stubs.append(onnx.helper.make_tensor_value_info(node.output[0], sparse.values.data_type, sparse.dims))
         elif tensor is None or (_is_shape_like(tensor) and has_data(tensor)):
             nodes.append(node)
         else:
-            stubs.append(_placeholder(graph, node.output[0], tensor.data_type, tensor.dims))
+            stubs.append(onnx.helper.make_tensor_value_info(node.output[0], tensor.data_type, tensor.dims))
     replace_all(graph.node, nodes)
     replace_all(graph.input, inputs + stubs)
     replace_all(graph.initializer, kept)
@@ -245,7 +250,7 @@ def detach_weights(graph: Any) -> set[str]:
     return {t.name for t in kept} | {s.name for s in stubs}
 
 
-def _refuse_other_listing(graph: Any) -> None:
+def _refuse_other_listing(graph: onnx.GraphProto) -> None:
     """A weight may be listed among the inputs, with the type that it has."""
     weights = {t.name: t for t in graph.initializer}
     for value in graph.input:
@@ -260,7 +265,7 @@ def _refuse_other_listing(graph: Any) -> None:
                 )
 
 
-def element_count(dims: Any) -> int:
+def element_count(dims: Iterable[int]) -> int:
     """The number of elements of a shape."""
     count = 1
     for dim in dims:
@@ -268,12 +273,12 @@ def element_count(dims: Any) -> int:
     return count
 
 
-def _is_shape_like(tensor: Any) -> bool:
+def _is_shape_like(tensor: onnx.TensorProto) -> bool:
     """Whether a TensorProto is small enough to be worth evaluating."""
     return 0 <= element_count(tensor.dims) <= SMALL_ELEMENTS
 
 
-def _constant_value(node: Any) -> tuple[Any, Any]:
+def _constant_value(node: onnx.NodeProto) -> tuple[onnx.TensorProto | None, onnx.SparseTensorProto | None]:
     """The tensor or the sparse tensor that a Constant holds."""
     tensor = sparse = None
     if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
@@ -285,18 +290,7 @@ def _constant_value(node: Any) -> tuple[Any, Any]:
     return tensor, sparse
 
 
-def _placeholder(graph: Any, name: str, data_type: int, dims: Any) -> Any:
-    # The protobuf classes are taken from the message itself, so that this file needs no onnx import.
-    stub = type(graph)().input.add()
-    stub.name = name
-    stub.type.tensor_type.elem_type = data_type
-    stub.type.tensor_type.shape.SetInParent()
-    for dim in dims:
-        stub.type.tensor_type.shape.dim.add().dim_value = dim
-    return stub
-
-
-def replace_all(field: Any, values: list[Any]) -> None:
+def replace_all(field: MutableSequence[Message], values: Sequence[Message]) -> None:
     """Set a repeated message field to `values`, which may be some of its own elements."""
     copies = []
     for value in values:

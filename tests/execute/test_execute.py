@@ -20,7 +20,7 @@ from cosma.execute.reference import ulps
 from cosma.execute.run import Network, execute, run
 from cosma.execute.runtime import Value
 from cosma.execute.trace import to_json
-from cosma.frontend.runnable import read_program
+from cosma.frontend.runnable import read_runnable
 from cosma.plan import Plan
 from cosma.report.text import execution_rows
 from cosma.solvers.registry import SOLVERS
@@ -179,8 +179,8 @@ def test_impossible_steps_are_named(branches, kind: str, words: str) -> None:
 
 def with_weights(path: Path) -> onnx.ModelProto:
     """The model with its seeded weights as initializers."""
-    program = read_program(path, {})
-    constants, proto = read_constants(program, 0), program.whole
+    runnable = read_runnable(path, {})
+    constants, proto = read_constants(runnable, 0), runnable.whole
     nodes = [n for n in proto.graph.node if n.output[0] not in constants.stripped]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
@@ -299,7 +299,7 @@ def test_shapes_that_folding_left(tmp_path: Path, monkeypatch) -> None:
     constants = [weight("one", np.ones(1, np.float32)), weight("axes", np.array([0]))]
     path = save(tmp_path, model(nodes, ["x"], [value("y", (8,))], constants))
     plan, prepared = compiled(path)
-    assert {n.op_type for n in read_program(path, {}).folded.graph.node}.isdisjoint({"Shape", "Size"})
+    assert {n.op_type for n in read_runnable(path, {}).folded.graph.node}.isdisjoint({"Shape", "Size"})
     assert run(plan, prepared, path).difference is None
 
 

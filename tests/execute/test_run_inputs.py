@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from cosma.errors import InputError
 from cosma.execute.inputs import read_inputs
 from cosma.execute.run import run
-from cosma.frontend.runnable import read_program
+from cosma.frontend.runnable import read_runnable
 from tests.conftest import model, node, save, value
 from tests.planned import compiled, network_of, weight
 
@@ -135,7 +135,7 @@ def test_files_that_hold_no_arrays(tmp_path: Path, make) -> None:
     path = save(tmp_path, model([node("Relu", "x", "y")]))
     make(tmp_path / "inputs.npz")
     with pytest.raises(InputError, match=r"inputs.npz: no .npz file of plain arrays; write one with numpy.savez"):
-        read_inputs(tmp_path / "inputs.npz", read_program(path, {}))
+        read_inputs(tmp_path / "inputs.npz", read_runnable(path, {}))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_arrays_as_files_keep_them(tmp_path: Path, elem_type: int, given: np.nda
         tmp_path, model([node("Neg", "x", "y")], [value("x", (1, 8), elem_type)], [value("y", (1, 8), elem_type)])
     )
     np.savez(tmp_path / "inputs.npz", x=given)
-    found = read_inputs(tmp_path / "inputs.npz", read_program(path, {}))["x"]
+    found = read_inputs(tmp_path / "inputs.npz", read_runnable(path, {}))["x"]
     assert found.elem_type == elem_type
     assert found.array().astype(int).tolist() == [list(range(8))]
 
@@ -161,7 +161,7 @@ def test_bytes_are_not_taken_for_numbers_that_numpy_knows(tmp_path: Path) -> Non
     path = save(tmp_path, model([node("Neg", "x", "y")], [value("x", (1, 8), half)], [value("y", (1, 8), half)]))
     np.savez(tmp_path / "inputs.npz", x=np.zeros((1, 8), ml_dtypes.bfloat16))
     with pytest.raises(InputError, match=r"'x' is \|V2 of shape \[1, 8\], not float16"):
-        read_inputs(tmp_path / "inputs.npz", read_program(path, {}))
+        read_inputs(tmp_path / "inputs.npz", read_runnable(path, {}))
 
 
 @pytest.mark.parametrize("rows", [1, 256])

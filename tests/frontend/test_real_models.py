@@ -60,7 +60,7 @@ def test_real_file(fetched: Callable[[str], Path], run, name: str) -> None:
     assert run("inspect", path, "--scratchpad", "1GiB", *flags).code == 0
     network = Network.read(path, dims)
     assert not network.constants.stripped
-    ordinary = {v.name: data.size for v, data in zip(network.program.whole.graph.output, network.whole(), strict=True)}
+    ordinary = {v.name: data.size for v, data in zip(network.runnable.whole.graph.output, network.whole(), strict=True)}
     for weights in (False, True):
         problem = prepare(path, UNBOUNDED, Settings(weights=weights, dims=dims)).problem
         least, peak = problem.working_set_bytes, problem.peak_bytes(range(len(problem.graph.operators)))
