@@ -184,7 +184,7 @@ def test_a_false_packing_proof(monkeypatch) -> None:
         solver, status = honest(program, deadline, **options)
         return solver, cp_model.INFEASIBLE if options.get("presolve", True) else status
 
-    monkeypatch.setattr(cp_sat, "solve", lie)
+    monkeypatch.setattr(cp_sat, "search", lie)
     blocks = [packing.Block(0, 2, 4), packing.Block(1, 3, 4)]
     assert not packing.proved_unplaceable(blocks, 8, 1, FOREVER)
     assert packing.proved_unplaceable([*blocks, packing.Block(1, 2, 4)], 8, 1, FOREVER)

@@ -205,7 +205,7 @@ def test_wrong_values_are_the_solvers_fault(solver: str, monkeypatch: pytest.Mon
         assert outcome.best.cost_bytes >= best, seed
         assert outcome.bound_bytes <= best
         if solver != "compact":
-            assert "break the model" in " ".join(outcome.why)
+            assert "break the programme" in " ".join(outcome.why)
 
 
 def test_a_plan_that_does_not_replay_is_the_solvers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
