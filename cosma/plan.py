@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -68,6 +68,14 @@ class Move:
     size_bytes: Count
 
 
+class Schedule(NamedTuple):
+    """What a plan does: the operators in their order, where everything lies, and what is moved."""
+
+    order: tuple[Step, ...]
+    residencies: tuple[Residency, ...]
+    moves: tuple[Move, ...]
+
+
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Source:
     """What the plan is for: the model, how it was read, and the digest of the problem that came of it."""
@@ -110,6 +118,11 @@ class Plan:
     order: tuple[Step, ...]
     residencies: tuple[Residency, ...]
     moves: tuple[Move, ...]
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the plan does, without what it is for and what it claims."""
+        return Schedule(self.order, self.residencies, self.moves)
 
     def to_json(self) -> str:
         """The plan as JSON: one line an entry, so that `diff` shows what changed."""

@@ -7,11 +7,12 @@ only then compared with the plan's own table.
 
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from cosma.errors import VerificationError
 from cosma.modes import Effects, Overwrite, Run
-from cosma.plan import Move, Plan, Residency, Step
+from cosma.plan import Claims, Move, Plan, Residency, Schedule, Step
 from cosma.problem import Problem
 
 MAX_VIOLATIONS = 100
@@ -30,25 +31,53 @@ class Replay:
 
 
 def check(plan: Plan, problem: Problem) -> Replay:
-    """Replay `plan` on `problem` (whose capacity and alignment count, not the plan's). O(moves log n)."""
-    return _Machine(plan, problem).run()
+    """Replay `plan` on `problem` (whose capacity and alignment count, not the plan's) and compare what it claims."""
+    compulsory = problem.compulsory_bytes
+    if plan.source.fingerprint != problem.fingerprint():
+        why = f"the plan is for another model or other settings: it was made for {plan.source.model!r}"
+        return Replay((why,), compulsory, 0, 0, 0, 0)
+    faults = []
+    if plan.alignment_bytes % problem.alignment_bytes:
+        needed = problem.alignment_bytes
+        faults.append(f"planned for an alignment of {plan.alignment_bytes} B, the hardware needs {needed} B")
+    found = replay(plan.schedule, problem)
+    faults += [*found.violations, *_false_claims(plan.claims, found)]
+    return replace(found, violations=tuple(faults[:MAX_VIOLATIONS]))
+
+
+def replay(schedule: Schedule, problem: Problem) -> Replay:
+    """Carry out a schedule on a machine that knows the rules, and count. O(moves log n)."""
+    return _Machine(schedule, problem).run()
+
+
+def _false_claims(claims: Claims, found: Replay) -> Iterator[str]:
+    """What a plan says of itself and does not do."""
+    for what in ("compulsory_bytes", "non_compulsory_bytes", "peak_use_bytes"):
+        claimed, counted = getattr(claims, what), getattr(found, what)
+        if claimed != counted:
+            yield f"the plan claims {what} = {claimed}, the replay counts {counted}"
+    if claims.bound_bytes > found.non_compulsory_bytes:
+        least = found.non_compulsory_bytes
+        yield f"the claimed bound of {claims.bound_bytes} B exceeds the {least} B of the plan itself"
+    if claims.status == "optimal" and claims.bound_bytes != claims.non_compulsory_bytes:
+        yield f"claimed optimal, but the bound is {claims.bound_bytes} B"
 
 
 def require_valid(plan: Plan, problem: Problem) -> Replay:
     """`check`, raising VerificationError with all violations if there are any."""
-    replay = check(plan, problem)
-    if replay.violations:
-        count = len(replay.violations)
+    found = check(plan, problem)
+    if found.violations:
+        count = len(found.violations)
         raise VerificationError(
-            f"the plan violates {count} rule{'s' if count > 1 else ''}, first: {replay.violations[0]}",
-            replay.violations,
+            f"the plan violates {count} rule{'s' if count > 1 else ''}, first: {found.violations[0]}",
+            found.violations,
         )
-    return replay
+    return found
 
 
 @dataclass(slots=True)
 class _Machine:
-    plan: Plan
+    schedule: Schedule
     problem: Problem
     violations: list[str] = field(default_factory=list)
     where: dict[int, tuple[int, int]] = field(default_factory=dict)  # resident tensor -> (offset, since)
@@ -67,20 +96,10 @@ class _Machine:
         self.tensors = {t.name: a for a, t in enumerate(graph.tensors)}
         operators = {v.name: i for i, v in enumerate(graph.operators)}
         self.host = {a for a, t in enumerate(graph.tensors) if t.is_home}
-        if self.plan.source.fingerprint != self.problem.fingerprint():
-            self._violate(
-                None, f"the plan is for another model or other settings: it was made for {self.plan.source.model!r}"
-            )
-            return Replay(tuple(self.violations), self.problem.compulsory_bytes, 0, 0, 0, 0)
-        if self.plan.alignment_bytes % self.problem.alignment_bytes:
-            needed = self.problem.alignment_bytes
-            self._violate(
-                None, f"planned for an alignment of {self.plan.alignment_bytes} B, the hardware needs {needed} B"
-            )
         moves = self._by_step()
-        self.offsets = {(r.tensor, r.start): r.offset_bytes for r in self.plan.residencies}
+        self.offsets = {(r.tensor, r.start): r.offset_bytes for r in self.schedule.residencies}
         done: set[int] = set()
-        for t, step in enumerate(self.plan.order):
+        for t, step in enumerate(self.schedule.order):
             phases = moves[t]
             for a, move in phases["load"]:
                 self._load(t, a, move)
@@ -98,11 +117,11 @@ class _Machine:
 
     def _by_step(self) -> dict[int, dict[str, list[tuple[int, Move]]]]:
         phases: dict[int, dict[str, list[tuple[int, Move]]]] = defaultdict(lambda: defaultdict(list))
-        for move in self.plan.moves:
+        for move in self.schedule.moves:
             a = self.tensors.get(move.tensor)
             if a is None:
                 self._violate(move.step, f"{move.kind} of unknown tensor {move.tensor!r}")
-            elif move.step >= len(self.plan.order):
+            elif move.step >= len(self.schedule.order):
                 self._violate(move.step, f"{move.kind} of {move.tensor!r} after the last step")
             else:
                 phases[move.step][move.kind].append((a, move))
@@ -253,7 +272,7 @@ class _Machine:
             )
 
     def _finish(self, done: set[int]) -> None:
-        graph, end = self.problem.graph, len(self.plan.order)
+        graph, end = self.problem.graph, len(self.schedule.order)
         for v, operator in enumerate(graph.operators):
             if v not in done:
                 self._violate(None, f"operator {operator.name!r} never runs")
@@ -262,30 +281,16 @@ class _Machine:
                 self._violate(None, f"output {tensor.name!r} is never stored to the host")
         for a, (offset, since) in self.where.items():
             self.rebuilt.append(Residency(self._raw(a), since, end, offset, self.problem.sizes[a]))
-        listed, found = Counter(self.plan.residencies), Counter(self.rebuilt)
+        listed, found = Counter(self.schedule.residencies), Counter(self.rebuilt)
         for r in sorted((listed - found).elements(), key=lambda r: (r.start, r.tensor)):
             self._violate(r.start, f"residency of {r.tensor!r} {_show(r)} is listed, but the moves do not make it")
         for r in sorted((found - listed).elements(), key=lambda r: (r.start, r.tensor)):
             self._violate(r.start, f"the moves keep {r.tensor!r} {_show(r)}, which is not listed")
 
     def _result(self) -> Replay:
-        problem, claims = self.problem, self.plan.claims
+        problem = self.problem
         total = sum(n * problem.sizes[a] for a, n in (self.loads + self.stores).items()) + self.moved
         compulsory = problem.compulsory_bytes
-        for what, claimed, found in (
-            ("compulsory_bytes", claims.compulsory_bytes, compulsory),
-            ("non_compulsory_bytes", claims.non_compulsory_bytes, total - compulsory),
-            ("peak_use_bytes", claims.peak_use_bytes, self.peak),
-        ):
-            if claimed != found:
-                self._violate(None, f"the plan claims {what} = {claimed}, the replay counts {found}")
-        if claims.bound_bytes > total - compulsory:
-            self._violate(
-                None,
-                f"the claimed bound of {claims.bound_bytes} B exceeds the {total - compulsory} B of the plan itself",
-            )
-        if claims.status == "optimal" and claims.bound_bytes != claims.non_compulsory_bytes:
-            self._violate(None, f"claimed optimal, but the bound is {claims.bound_bytes} B")
         return Replay(
             tuple(self.violations), compulsory, total - compulsory, self.peak, self.loads.total(), self.stores.total()
         )

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cosma.plan import SCHEMA_VERSION, Buffer, Claims, Plan, Source, Step, derive_moves
+from cosma.plan import SCHEMA_VERSION, Buffer, Claims, Plan, Schedule, Source, Step, derive_moves
 from cosma.schedule.timeline import Timeline
-from cosma.verify import check
+from cosma.verify import replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,9 @@ class Placed:
 
 def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, solver: str, generator: str) -> Plan:
     """The plan that a placed decision stands for, with its claims; not yet verified."""
-    timeline = placed.timeline
-    problem = timeline.problem
-    residencies = timeline.residencies(placed.evicted, placed.offsets)
-    order = _steps(placed, len(residencies))
-    tops = [r.offset_bytes + r.size_bytes for r in residencies]
-    tops += [b.offset_bytes + b.size_bytes for step in order for b in step.buffers]
+    problem, schedule = placed.timeline.problem, schedule_of(placed)
+    tops = [r.offset_bytes + r.size_bytes for r in schedule.residencies]
+    tops += [b.offset_bytes + b.size_bytes for step in schedule.order for b in step.buffers]
     return Plan(
         schema_version=SCHEMA_VERSION,
         generator=generator,
@@ -46,10 +43,17 @@ def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, sol
             bound_bytes=bound_bytes,
             peak_use_bytes=max(tops, default=0),
         ),
-        order=order,
-        residencies=residencies,
-        moves=derive_moves(problem, order, residencies),
+        order=schedule.order,
+        residencies=schedule.residencies,
+        moves=schedule.moves,
     )
+
+
+def schedule_of(placed: Placed) -> Schedule:
+    """What a placed decision does, in names."""
+    residencies = placed.timeline.residencies(placed.evicted, placed.offsets)
+    order = _steps(placed, len(residencies))
+    return Schedule(order, residencies, derive_moves(placed.timeline.problem, order, residencies))
 
 
 def _steps(placed: Placed, residencies: int) -> tuple[Step, ...]:
@@ -66,9 +70,10 @@ def _steps(placed: Placed, residencies: int) -> tuple[Step, ...]:
 
 def violations(placed: Placed) -> tuple[str, ...]:
     """What the verifier finds wrong with a decision that came from outside."""
-    problem = placed.timeline.problem
-    source = Source("", problem.fingerprint(), None, "none", True, {})
-    return check(to_plan(placed, 0, source, "", "", ""), problem).violations
+    found = replay(schedule_of(placed), placed.timeline.problem)
+    if found.violations or found.non_compulsory_bytes == placed.cost_bytes:
+        return found.violations
+    return (f"it is said to move {placed.cost_bytes} B, the replay counts {found.non_compulsory_bytes}",)
 
 
 def cheapest(candidates: Iterable[Placed]) -> Placed:
