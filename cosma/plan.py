@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from cosma.errors import InputError
-from cosma.files import read_input
+from cosma.files import read_input, write_atomic
 from cosma.kinds import complain
 from cosma.modes import Run
+from cosma.picture import picture
 from cosma.problem import Problem
 
 SCHEMA_VERSION = 1
@@ -136,6 +137,10 @@ class Plan:
                 lines.append(f"  {json.dumps(key)}: {json.dumps(value)}")
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
+    def _repr_html_(self) -> str:
+        """The memory map and the claims, for notebooks."""
+        return picture(self)
+
     def listing(self) -> Iterator[str]:
         """The plan as a program, one instruction a line, with scratchpad addresses in hexadecimal."""
         width = max(6, len(f"{self.capacity_bytes:x}"))
@@ -173,6 +178,11 @@ _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 def _stated(row: dict[str, object]) -> dict[str, object]:
     """An entry of a plan as it is written: no list of buffers where a step has none."""
     return {key: value for key, value in row.items() if key != "buffers" or value}
+
+
+def write_plan(plan: Plan, path: str | Path) -> None:
+    """Write a plan as JSON, all or nothing. Raises InputError where the file cannot be written."""
+    write_atomic(Path(path), plan.to_json().encode())
 
 
 def json_schema() -> dict[str, object]:

@@ -107,7 +107,7 @@ def _runs(
 ) -> "list[Run]":
     """All runs, models first, then budgets, then solvers. Raises InputError before anything runs."""
     from cosma.deadline import Deadline
-    from cosma.experiments.compare import Run, at_budgets
+    from cosma.experiments.compare import runs_at
     from cosma.solvers.registry import find
     from cosma.target.hardware import Hardware, load_hardware
 
@@ -116,18 +116,17 @@ def _runs(
     for each in chosen:
         find(each)
     hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
-    runs = []
+    runs: list[Run] = []
     for model in models:
         prepared, _ = prepared_within(model, Deadline.after(options.time_limit_s), lambda: hardware, **flags)
-        for budget, at in at_budgets(prepared, budgets, Deadline.after(options.time_limit_s)):
-            if at is None:
+        deadline = Deadline.after(options.time_limit_s)
+        for budget, found in runs_at(prepared, hardware, budgets, chosen, deadline):
+            runs += found
+            if not found:
                 warn(
                     f"M_P of {model.name} was not found in {options.time_limit_s:g} s; its runs at {budget} are left "
                     "out: give sizes, or a larger --time-limit"
                 )
-                continue
-            spec = replace(hardware, capacity_bytes=at.problem.capacity_bytes)
-            runs += [Run(at, spec, budget, each) for each in chosen]
     if not runs:
         raise InputError(f"--budgets {','.join(budgets)}: not known for any of the models; give sizes, e.g. 512KiB")
     return runs

@@ -16,6 +16,7 @@ from cosma.errors import CosmaError
 from cosma.experiments.rows import Compared, Status, key_of
 from cosma.solvers.options import Options, Result
 from cosma.solvers.programmes.compact import smallest_peak_bytes
+from cosma.solvers.registry import find
 from cosma.target.hardware import Hardware
 from cosma.units import parse_bytes
 from cosma.workers.processes import Workers, memory_of
@@ -68,6 +69,36 @@ def at_budgets(prepared: Prepared, budgets: Sequence[str], deadline: Deadline) -
     for budget in budgets:
         capacity = sizes.get(budget)
         yield budget, None if capacity is None else replace(prepared, problem=problem.with_capacity(capacity))
+
+
+def runs_at(
+    prepared: Prepared, hardware: Hardware, budgets: Sequence[str], options: Sequence[Options], deadline: Deadline
+) -> Iterator[tuple[str, list[Run]]]:
+    """Each budget with its runs, one for each of the options; with none where M_P was not found in time."""
+    for budget, at in at_budgets(prepared, budgets, deadline):
+        if at is None:
+            yield budget, []
+        else:
+            spec = replace(hardware, capacity_bytes=at.problem.capacity_bytes)
+            yield budget, [Run(at, spec, budget, each) for each in options]
+
+
+def compare(
+    prepared: Prepared, solvers: Sequence[str], budgets: Sequence[str] = BUDGETS, options: Options | None = None,
+    jobs: int = 1,
+) -> list[Compared]:  # fmt: skip
+    """Solvers side by side on one model at several capacities, one row each; `cosma compare` in Python.
+
+    Raises InputError for solvers and budgets that there are not.
+    """
+    options = options or Options()
+    chosen = [replace(options, solver=solver) for solver in solvers]
+    for each in chosen:
+        find(each)
+    deadline, hardware = Deadline.after(options.time_limit_s), Hardware("any", 2**62)
+    runs = [run for _, found in runs_at(prepared, hardware, budgets, chosen, deadline) for run in found]
+    rows = {key_of(row): row for row in run_all(runs, jobs)}
+    return [replace(rows[run.key], budget=run.budget) for run in runs]
 
 
 def run_all(runs: Sequence[Run], jobs: int) -> Generator[Compared, None, None]:

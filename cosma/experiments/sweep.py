@@ -21,7 +21,7 @@ from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
-from cosma.workers.pool import Crew, Failed
+from cosma.workers.pool import Crew, Failed, processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,21 @@ def run(
     while finished := crew.finished():
         for ticket, found in finished:
             yield from driver.take(str(ticket), found)
+
+
+def whatif(
+    prepared: Prepared, hardware: Hardware, capacities: Sequence[int] | None = None, options: Options | None = None,
+    jobs: int = 1,
+) -> list[Swept]:  # fmt: skip
+    """Traffic against capacity, one row each, smallest first; `cosma whatif` in Python.
+
+    capacities: sizes in bytes; None finds every one at which the optimum changes.
+    """
+    sizes = None if capacities is None else tuple(sorted(set(capacities)))
+    case = Case(prepared, hardware, options or Options(), sizes)
+    with processes(jobs) as crew:
+        rows = [row for row, _ in run([case], crew, None)]
+    return sorted(rows, key=lambda row: row.capacity_bytes)
 
 
 class _Driver:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosma.milp.programme import Size
+from cosma.names import shown
 from cosma.plan import Plan, Status
 from cosma.problem import Shortage
 
@@ -70,6 +71,16 @@ class Result:
     first_s: float | None = None
     shortage: Shortage | None = None
     why: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """The plan's picture, or why there is none, for notebooks."""
+        from html import escape
+
+        if self.plan is not None:
+            return self.plan._repr_html_()
+        short = self.shortage
+        needs = "" if short is None else f": {short.operator} needs {short.needed_bytes:,} B"
+        return f"<p>{escape(shown(f'{self.status}{needs}; ' + '; '.join(self.why)))}</p>"
 
     @property
     def gap(self) -> float | None:
