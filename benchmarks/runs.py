@@ -19,6 +19,7 @@ from cosma.errors import CosmaError
 from cosma.execute.run import Network, execute
 from cosma.experiments.compare import at_budgets
 from cosma.experiments.row_files import RowFile
+from cosma.frontend.load import load_runnable
 from cosma.solvers.options import Options
 from cosma.solvers.registry import SOLVERS
 from cosma.target.hardware import Hardware
@@ -100,7 +101,7 @@ def networks() -> None:
                 _, at = next(at_budgets(prepared, [budget], Deadline.after(60)))
                 assert at is not None, f"M_P of {path.stem} was not found in a minute"
                 for solver in (s for b, s in todo if b == budget):
-                    network = network or Network.read(path, {})
+                    network = network or Network.of(load_runnable(path)[1])
                     row = Ran(
                         model=path.stem, setting=setting, budget=budget, solver=solver,
                         capacity_bytes=at.problem.capacity_bytes, status="",
@@ -134,7 +135,7 @@ def mutations() -> None:
     done = {(row.model, row.setting, row.capacity, row.alignment_bytes) for row in file.rows}
     for name, every in MUTATED.items():
         path = next(p for p in NETWORKS if p.stem == name)
-        network = Network.read(path, {})
+        network = Network.of(load_runnable(path)[1])
         for setting, capacity, alignment in _cases():
             if (name, setting, capacity, alignment) in done:
                 continue

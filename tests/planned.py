@@ -8,8 +8,9 @@ from onnx import numpy_helper
 
 from cosma.compile import Prepared, Settings, prepare, solve
 from cosma.deadline import Deadline
-from cosma.execute.run import Network
+from cosma.execute.run import Execution, Network, run
 from cosma.experiments.compare import at_budgets
+from cosma.frontend.load import load_runnable
 from cosma.plan import Plan
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
@@ -27,8 +28,13 @@ def compiled(
     return solve(prepared, hardware, options).plan, prepared
 
 
-def network_of(path: Path) -> Network:
-    return Network.read(path, {})
+def network_of(path: Path, dims: dict[str, int] | None = None, seed: int = 0) -> Network:
+    return Network.of(load_runnable(path, dims)[1], seed=seed)
+
+
+def run_plan(plan: Plan, prepared: Prepared, path: Path, inputs: Path | None = None, seed: int = 0) -> Execution:
+    """`execute.run.run` of the model in a file."""
+    return run(plan, prepared, load_runnable(path, prepared.source.dims)[1], inputs, seed)
 
 
 def weight(name: str, array: np.ndarray):

@@ -28,7 +28,7 @@ from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
-    from cosma.execute.run import Execution
+    from cosma.execute.run import Execution, Network
     from cosma.graph import Graph
     from cosma.solvers.options import Result
     from cosma.target.hardware import Hardware
@@ -61,25 +61,20 @@ def compile_command(
     deadline = Deadline.after(flags["time_limit"])
     with progress(f"compiling {model.name}"):
         options = options_of(**flags, model=model)
-        prepared, hardware = prepared_within(model, deadline, lambda: hardware_of(hw, scratchpad), **flags)
+        prepared, hardware = prepared_within(
+            model, deadline, lambda: hardware_of(hw, scratchpad), for_running=check, **flags
+        )
         from cosma.compile import solve
 
-        network, execution, refusal = None, None, None
-        if check and prepared.problem.shortage() is None:
-            from cosma.execute.run import execute, ready
-
-            begin = time.monotonic()
-            try:
-                network = ready(prepared, model)
-            except InputError as error:
-                if not targets:
-                    raise
-                refusal = error
-                warn(f"the plan will be written, but cannot be run: {error}")
-            deadline = deadline.paused(time.monotonic() - begin)  # the plan must not depend on whether it is checked
+        begin = time.monotonic()
+        network, refusal = _network(prepared, model, bool(targets))
+        deadline = deadline.paused(time.monotonic() - begin)  # the plan must not depend on whether it is checked
         result = solve(prepared, hardware, options, deadline)
         earlier = _write_outputs(prepared, hardware, result, targets)
+        execution = None
         if network is not None and result.plan is not None:
+            from cosma.execute.run import execute
+
             execution = execute(result.plan, prepared.problem, network)
         if refusal is not None and result.plan is not None:
             written = ", ".join(str(path) for path in targets.values())
@@ -94,6 +89,26 @@ def compile_command(
         for line in result.plan.listing():
             say(line, err=as_json)
     return INFEASIBLE_EXIT_CODE if result.status == "infeasible" else 0
+
+
+def _network(prepared: "Prepared", model: Path, may_refuse: bool) -> "tuple[Network | None, InputError | None]":
+    """The model ready to be run, or why it cannot be; neither if it was not read for running or has no plan.
+
+    Raises InputError where it cannot be run, unless `may_refuse`: then there is a warning.
+    """
+    folded = prepared.imported.folded_model
+    if folded is None or prepared.problem.shortage() is not None:
+        return None, None
+    from cosma.execute.run import ready
+    from cosma.frontend.runnable import read_runnable
+
+    try:
+        return ready(prepared, read_runnable(model, prepared.source.dims, folded)), None
+    except InputError as error:
+        if not may_refuse:
+            raise
+        warn(f"the plan will be written, but cannot be run: {error}")
+        return None, error
 
 
 def _check_targets(asked: dict[str, Path | None], *kept: Path | None) -> dict[str, Path]:

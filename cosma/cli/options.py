@@ -113,12 +113,12 @@ def hardware_of(name: str | None, scratchpad: str | None) -> "Hardware":
     return Hardware("scratchpad", capacity)
 
 
-def planned(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Prepared, Hardware]":
-    """A plan and its model, read as the plan says, on this hardware or else on the scratchpad that the plan states.
+def plan_and_settings(plan: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Hardware, Settings]":
+    """A plan, the hardware given or else the scratchpad that the plan states, and how the plan's model is read.
 
-    Raises InputError. Whether the plan is valid there is for the caller to check.
+    Raises InputError.
     """
-    from cosma.compile import Settings, prepare
+    from cosma.compile import Settings
     from cosma.plan import read_plan
     from cosma.target.hardware import Hardware
 
@@ -128,7 +128,17 @@ def planned(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> 
         hardware = Hardware(document.hardware, document.capacity_bytes, alignment_bytes=document.alignment_bytes)
     else:
         hardware = hardware_of(hw, scratchpad)
-    settings = Settings(source.dtype, source.fusion, source.weights, source.dims)
+    return document, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims)
+
+
+def planned(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Prepared, Hardware]":
+    """A plan and its model, read as the plan says, on the hardware of `plan_and_settings`.
+
+    Raises InputError. Whether the plan is valid there is for the caller to check.
+    """
+    from cosma.compile import prepare
+
+    document, hardware, settings = plan_and_settings(plan, hw, scratchpad)
     return document, prepare(model, hardware, settings), hardware
 
 
@@ -172,7 +182,7 @@ def _strengthenings(names: tuple[str, ...]) -> frozenset[str]:
 
 def prepared_within(
     model: Path, deadline: "Deadline", hardware: "Callable[[], Hardware]", memory_limit: str, dtype: Any,
-    dims: tuple[str, ...], **flags: Any,
+    dims: tuple[str, ...], for_running: bool = False, **flags: Any,
 ) -> "tuple[Prepared, Hardware]":  # fmt: skip
     """A model read as its flags say, in a process that can be ended, and the hardware, read meanwhile.
 
@@ -182,7 +192,7 @@ def prepared_within(
     from cosma.units import parse_bytes
 
     limit = parse_bytes(memory_limit, "--memory-limit")
-    with Reading(model, dims_of(dims), dtype, deadline, limit) as reading:
+    with Reading(model, dims_of(dims), dtype, deadline, limit, for_running) as reading:
         from cosma.compile import state
         from cosma.report import text  # noqa: F401, libraries are loaded while the model is read
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cosma.cli.options import hardware_options, json_option, planned
+from cosma.cli.options import hardware_options, json_option, plan_and_settings
 from cosma.cli.terminal import console, progress
 from cosma.errors import InputError
 
@@ -43,11 +43,15 @@ def run_command(
         check_suffix(trace, "--trace", (".json", ".trace"))
         check_writable(trace, plan, model, inputs)
     with progress(f"running {model.name}"):
+        from cosma.compile import state
         from cosma.execute.run import run
         from cosma.execute.trace import to_json
+        from cosma.frontend.load import load_runnable
 
-        document, prepared, _ = planned(plan, model, hw, scratchpad)
-        execution = run(document, prepared, model, inputs, seed)
+        document, hardware, settings = plan_and_settings(plan, hw, scratchpad)
+        imported, runnable = load_runnable(model, settings.dims, settings.dtype)
+        prepared = state(imported, model.name, hardware, settings)
+        execution = run(document, prepared, runnable, inputs, seed)
         if trace is not None:
             write_atomic(trace, to_json(execution.events, wall_time).encode())
     if as_json:

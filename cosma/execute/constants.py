@@ -147,8 +147,8 @@ def _draw_float(
 
 
 def evaluate(nodes: Nodes, runnable: RunnableModel, given: dict[str, Value], needed: Sequence[str]) -> dict[str, Value]:
-    """The constants of `runnable.folded` called `needed`: those in `given`, and what is computed from them, once."""
-    known = given | {t.name: Value.of(numpy_helper.to_array(t)) for t in runnable.folded.graph.initializer}
+    """The constants of the folded model called `needed`: those in `given`, and what is computed from them, once."""
+    known = given | {t.name: Value.of(numpy_helper.to_array(t)) for t in runnable.folded.proto.graph.initializer}
     missing = [name for name in needed if name not in known]
     if missing:
         part = nodes.cut(missing, known.__contains__)

@@ -77,12 +77,12 @@ class Kernels:
         """The nodes of operator v: its members and the views between, down to its operands and constants."""
         operator, tensors = self.graph.operators[v], self.graph.tensors
         operands = {tensors[a].name for a in operator.inputs}
-        constants = self._runnable.constants
+        constants = self._runnable.folded.constants
         part = self._nodes.cut(
             [tensors[a].name for a in operator.outputs], lambda name: name in operands or name in constants
         )
         for node in part.nodes:
-            if not self._runnable.random.isdisjoint(node.output):
+            if not self._runnable.folded.random.isdisjoint(node.output):
                 raise InputError(
                     f"operator {node.name!r} ({node.op_type}) draws random numbers: no two runs are equal, so that "
                     "a run of the plan cannot be compared; export the model without it"

@@ -2,11 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto
 
 from cosma.compile import Prepared
 from cosma.errors import InputError, VerificationError
@@ -24,8 +25,8 @@ from cosma.execute.reference import (
 )
 from cosma.execute.runtime import Bytes, RunError, Value, require_onnxruntime
 from cosma.execute.submodel import Nodes
-from cosma.frontend.load import load
-from cosma.frontend.runnable import RunnableModel, read_runnable
+from cosma.frontend.runnable import RunnableModel
+from cosma.frontend.structure import element_bits
 from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.verify import require_valid
@@ -84,10 +85,9 @@ class Network:
     _whole: list[Bytes] | None = None
 
     @classmethod
-    def read(cls, path: Path, dims: Mapping[str, int], inputs: Path | None = None, seed: int = 0) -> "Network":
-        """Read a model; inputs from an .npz file or from the seed. Raises InputError."""
-        runnable = read_runnable(path, dims)
-        nodes = Nodes(runnable.folded)
+    def of(cls, runnable: RunnableModel, inputs: Path | None = None, seed: int = 0) -> "Network":
+        """A model with inputs from an .npz file, or drawn from the seed. Raises InputError."""
+        nodes = Nodes(runnable.folded.proto)
         constants = read_constants(runnable, seed)
         if inputs is not None:
             return cls(runnable, nodes, constants, read_inputs(inputs, runnable))
@@ -152,24 +152,26 @@ class Network:
         return found
 
 
-def run(plan: Plan, prepared: Prepared, path: Path, inputs: Path | None = None, seed: int = 0) -> Execution:
-    """Run a plan of the model at `path`, which has been read as the plan says.
+def run(
+    plan: Plan, prepared: Prepared, runnable: RunnableModel, inputs: Path | None = None, seed: int = 0
+) -> Execution:
+    """Run a plan of a model that has been read as the plan says.
 
     Raises InputError for inputs, weights or settings that it cannot be run with, VerificationError for
     a plan that is not valid, moves other bytes than it claims or computes something else than the model.
     """
     require_valid(plan, prepared.problem)
-    network = ready(prepared, path, inputs, seed)
-    return execute(plan, prepared.problem, network)
+    return execute(plan, prepared.problem, ready(prepared, runnable, inputs, seed))
 
 
-def ready(prepared: Prepared, path: Path, inputs: Path | None = None, seed: int = 0) -> Network:
+def ready(prepared: Prepared, runnable: RunnableModel, inputs: Path | None = None, seed: int = 0) -> Network:
     """The network of a model, after an ordinary run of its operators: whatever plan there is can be run on it.
 
-    Raises InputError where it cannot run at all, with which no plan would change anything.
+    Raises InputError where the model cannot run at all, whichever the plan, and without ONNX Runtime.
     """
-    require_runnable(prepared, path)
-    network = Network.read(path, prepared.source.dims, inputs, seed)
+    require_onnxruntime()
+    network = Network.of(runnable, inputs, seed)
+    _refuse_other_types(prepared, network.nodes)
     network.ordinary(prepared.problem)
     return network
 
@@ -201,18 +203,17 @@ def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
     )
 
 
-def require_runnable(prepared: Prepared, path: Path) -> None:
-    """Raise InputError if ONNX Runtime is missing, or sizes are not those of the data that the model computes with."""
-    require_onnxruntime()
-    source = prepared.source
-    if source.dtype is None:
-        return
-    own = {t.name: t for t in load(path, source.dims).graph.tensors}
-    for tensor in prepared.problem.graph.tensors:
-        if own[tensor.name].size_bytes != tensor.size_bytes:
-            kind = {"float": "float32", "double": "float64"}.get(own[tensor.name].dtype, own[tensor.name].dtype)
+def _refuse_other_types(prepared: Prepared, nodes: Nodes) -> None:
+    """Raise InputError where --dtype gave a tensor another size than that of the data that the model computes with."""
+    dtype = prepared.source.dtype
+    for tensor in prepared.problem.graph.tensors if dtype is not None else ():
+        elem_type, shape = nodes.types.get(tensor.name, (0, ()))
+        bits = element_bits(elem_type)
+        if bits is None or -(-prod(shape) * bits // 8) != tensor.size_bytes:
+            kind = TensorProto.DataType.Name(elem_type).lower()
+            kind = {"float": "float32", "double": "float64"}.get(kind, kind)
             raise InputError(
-                f"the plan was made with --dtype {source.dtype}, but the model computes {tensor.name!r} in {kind}; "
+                f"the plan was made with --dtype {dtype}, but the model computes {tensor.name!r} in {kind}; "
                 "compile without --dtype to run it, or quantise the model first"
             )
 

@@ -14,12 +14,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import onnx
-import onnx_ir as ir
 
 from cosma.errors import InputError
 from cosma.frontend import structure
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,9 @@ def _size(tensor: onnx.TensorProto) -> int:
     if tensor.data_type == onnx.TensorProto.STRING or min(tensor.dims, default=0) < 0:
         what = "strings" if tensor.data_type == onnx.TensorProto.STRING else f"shape {list(tensor.dims)}"
         raise _RefusedError(f"which cannot hold {what}; export the model again")
-    try:
-        bits = ir.DataType(tensor.data_type).bitwidth
-    except (TypeError, ValueError):
-        raise _RefusedError(f"but their element type {tensor.data_type} is none; export the model again") from None
+    bits = structure.element_bits(tensor.data_type)
+    if bits is None:
+        raise _RefusedError(f"but their element type {tensor.data_type} is none; export the model again")
     return -(-int(prod(tensor.dims)) * bits // 8)
 
 
@@ -183,7 +185,7 @@ def refuse_in_bodies(graph: onnx.GraphProto, unread: Mapping[str, Unread]) -> No
                     raise InputError(f"operator {node.name!r} ({node.op_type}) needs a constant: {unread[name]}")
 
 
-def refuse_needed(graph: onnx.GraphProto, model: ir.Model, unread: Mapping[str, Unread]) -> None:
+def refuse_needed(graph: onnx.GraphProto, model: "ir.Model", unread: Mapping[str, Unread]) -> None:
     """Raise InputError where a shape of `model` is open and depends on data which were not read.
 
     graph: the sorted graph that `model` was made of.
@@ -198,6 +200,6 @@ def refuse_needed(graph: onnx.GraphProto, model: ir.Model, unread: Mapping[str, 
             raise InputError(f"the shape of {value.name!r} is open: {behind[value.name]}")
 
 
-def _is_nameless(dim: int | ir.SymbolicDim) -> bool:
+def _is_nameless(dim: "int | ir.SymbolicDim") -> bool:
     """Whether nobody gave a dimension a size or a name; ONNX calls those that it made up unk__0, unk__1 and so on."""
     return not isinstance(dim, int) and (dim.value is None or dim.value.startswith("unk__"))

@@ -1,13 +1,30 @@
 """What reading a model gives: plain data, which takes no library to look at."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cosma.graph import Graph
+
+if TYPE_CHECKING:
+    import onnx
 
 DType = Literal["int8", "float16", "float32"]
 DTYPE_BITS: dict[DType, int] = {"int8": 8, "float16": 16, "float32": 32}
 Names = tuple[tuple[str, str], ...]  # (name, operator type)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedModel:
+    """The model that a graph was made from, for running: shape arithmetic folded, types inferred, weights without data.
+
+    proto: weights are inputs; its node and value names are those of the plan. constants: names of the values that
+    depend on constants alone, except those that show others in more bits. random: names of the values that differ
+    in every run.
+    """
+
+    proto: "onnx.ModelProto"
+    constants: frozenset[str]
+    random: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +33,7 @@ class Imported:
 
     folded: computed from constants and shapes alone; views: move no data; dead: no output needs them.
     notes: what the file declares and the operators make otherwise, one line each.
+    folded_model: only where the model was read for running.
     """
 
     graph: Graph
@@ -23,3 +41,4 @@ class Imported:
     views: Names
     dead: Names
     notes: tuple[str, ...] = ()
+    folded_model: FoldedModel | None = None

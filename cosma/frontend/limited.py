@@ -19,10 +19,11 @@ class Reading:
     """
 
     def __init__(
-        self, path: str | Path, dims: Mapping[str, int], dtype: DType | None, deadline: Deadline, memory_bytes: int
-    ) -> None:
+        self, path: str | Path, dims: Mapping[str, int], dtype: DType | None, deadline: Deadline, memory_bytes: int,
+        for_running: bool = False,
+    ) -> None:  # fmt: skip
         self._deadline, self._memory_bytes = deadline, memory_bytes
-        self._question = (path, dict(dims), dtype)
+        self._question = (path, dict(dims), dtype, for_running)
         # Pipes such as <(zcat model.gz) exist in this process alone, and what is not there needs none to say so.
         self._future = processes.worker(_KIND).submit(_load, *self._question) if os.path.isfile(path) else None  # noqa: PTH113, never raises
 
@@ -35,7 +36,7 @@ class Reading:
             processes.end(_KIND)
 
     def result(self) -> Imported:
-        """What `frontend.onnx_.load` gives.
+        """What `frontend.load.load` gives.
 
         Raises InputError as `load` does, and where time or memory do not suffice, with what would help.
         """
@@ -59,7 +60,7 @@ class Reading:
             ) from None
 
 
-def _load(path: str | Path, dims: Mapping[str, int], dtype: DType | None) -> Imported:
+def _load(path: str | Path, dims: Mapping[str, int], dtype: DType | None, for_running: bool) -> Imported:
     from cosma.frontend.load import load
 
-    return load(path, dims, dtype)
+    return load(path, dims, dtype, for_running)

@@ -4,53 +4,63 @@ Only names, shapes and element types matter to a scratchpad plan, so weights los
 then ONNX Script folds the shape and padding arithmetic and ONNX infers the shapes.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
-from cosma.errors import CosmaError, InputError
-from cosma.files import read_input
 from cosma.frontend import external, structure
-from cosma.frontend.bodies import check_bodies, hoist_constants
 from cosma.frontend.dimensions import Dimensions
-from cosma.frontend.functions import inline
-from cosma.frontend.imported import DType, Imported, Names
-from cosma.frontend.lower import lower
-from cosma.frontend.operators import STANDARD, check_nodes, label
+from cosma.frontend.imported import DType, FoldedModel, Imported, Names
+from cosma.frontend.lower import Sorted, is_random, lower, sort_nodes, static_shape
+from cosma.frontend.operators import label
+from cosma.frontend.parse import naming, read_tidy
 from cosma.frontend.roles import merge_twins
+from cosma.frontend.runnable import RunnableModel, with_data
 from cosma.frontend.shapes import infer
-from cosma.kinds import complain
 
 
-def load(path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType | None = None) -> Imported:
+def load(
+    path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType | None = None, for_running: bool = False
+) -> Imported:
     """Read an ONNX model, opset 7 or later.
 
-    `dims` sets open dimensions, by symbol ("batch") or by place ("input:0"); `dtype` replaces the
-    element type of every tensor. External weight files need not be there: shapes suffice.
-    Raises InputError with one line naming what is wrong and what would help.
+    dims: sizes of open dimensions, by symbol ("batch") or by place ("input:0"). dtype: replaces the element type of
+    every tensor. for_running: keep the folded model, which `runnable.read_runnable` takes. External weight files
+    need not exist: shapes suffice. Raises InputError with one line that names the fault and the remedy.
     """
     path = Path(path)
     with naming(path):
-        proto, dead = tidy(parse(path))
-        unread = external.attach(proto, path, structure.SMALL_ELEMENTS)
-        nodes = {node.name: label(node.domain, node.op_type) for node in proto.graph.node}
-        model, weights, notes = understand(proto, dims or {}, unread)
-        twins = merge_twins(model.graph)
-        nodes = {name: kind for name, kind in nodes.items() if (name, kind) not in twins}
-        graph, views, folded = lower(path.stem, model, nodes, weights, dtype)
-        return Imported(graph, folded, views, dead + twins, notes)
+        proto, dead = read_tidy(path)
+        imported, model, nodes = _understand(proto, dead, path, dims or {}, dtype)
+        return replace(imported, folded_model=_folded_model(model, nodes)) if for_running else imported
 
 
-def understand(
-    proto: onnx.ModelProto, dims: Mapping[str, int], unread: Mapping[str, external.Unread]
-) -> tuple[ir.Model, set[str], tuple[str, ...]]:
-    """A tidy model with its shapes known as far as can be, the names of its weights, and notes on what it declares.
+def load_runnable(
+    path: str | Path, dims: Mapping[str, int] | None = None, dtype: DType | None = None
+) -> tuple[Imported, RunnableModel]:
+    """Read a model for planning, as `load` does, and for running: one parse, one inference."""
+    path = Path(path)
+    with naming(path):
+        whole, dead = read_tidy(path)
+        proto = onnx.ModelProto()
+        proto.CopyFrom(whole)
+        imported, model, nodes = _understand(proto, dead, path, dims or {}, dtype)
+        return imported, with_data(whole, path, dims or {}, _folded_model(model, nodes))
 
-    unread: tensors of which the file's data are not known. `proto` is changed. Raises InputError.
+
+def _understand(
+    proto: onnx.ModelProto, dead: Names, path: Path, dims: Mapping[str, int], dtype: DType | None
+) -> tuple[Imported, ir.Model, Sorted]:
+    """The graph of a tidy model, the folded model that it was made from, and the classes of its nodes.
+
+    `proto` loses its weights' data. Raises InputError.
     """
+    unread = external.attach(proto, path, structure.SMALL_ELEMENTS)
+    nodes = {node.name: label(node.domain, node.op_type) for node in proto.graph.node}
     given = Dimensions(dims)
     given.apply(proto.graph)
     given.refuse_unused()
@@ -59,62 +69,37 @@ def understand(
     external.refuse_in_bodies(proto.graph, unread)
     model, notes = infer(proto, given)
     external.refuse_needed(proto.graph, model, unread)
-    return model, weights, notes
+    twins = merge_twins(model.graph)
+    nodes = {name: kind for name, kind in nodes.items() if (name, kind) not in twins}
+    sorted_ = sort_nodes(model.graph, weights)
+    graph, views, folded = lower(path.stem, model.graph, nodes, sorted_, dtype)
+    return Imported(graph, folded, views, dead + twins, notes), model, sorted_
 
 
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a model into an InputError of one line that names its file."""
-    try:
-        yield
-    except CosmaError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (Exception, RecursionError) as error:  # the libraries raise anything at all on malformed models
-        first = (str(error).splitlines() or [""])[0][:200]
-        raise InputError(f"{path}: malformed ONNX model ({type(error).__name__}: {first}); export it again") from error
+def _folded_model(model: ir.Model, nodes: Sorted) -> FoldedModel:
+    shapes = _known_shapes(model.graph, nodes.constant)
+    folded = ir.serde.serialize_model(model)
+    structure.replace_all(folded.graph.node, [n for n in folded.graph.node if not set(n.output) & set(shapes)])
+    folded.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in shapes.items())
+    random = {v for node in model.graph if is_random(node) for v in node.outputs}
+    return FoldedModel(folded, _names(nodes.constant - nodes.root.keys()), _names(random))
 
 
-def parse(path: Path) -> onnx.ModelProto:
-    """The protobuf in a file. Raises InputError where there is none."""
-    try:
-        data = read_input(path)
-    except OSError as error:
-        raise InputError(f"cannot read the model ({error.strerror}); give the path of an ONNX file") from None
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except Exception:
-        complain(path, "ONNX model", before="")
-        raise InputError(f"not an ONNX file, or truncated ({len(data)} bytes); export or download it again") from None
-    if not proto.HasField("graph"):
-        complain(path, "ONNX model", before="")
-        raise InputError(f"not an ONNX model: it holds no graph ({len(data)} bytes); export or download it again")
-    return proto
+def _names(values: set[ir.Value]) -> frozenset[str]:
+    return frozenset(v.name for v in values if v.name)
 
 
-def tidy(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
-    """A checked model: functions inlined, nodes sorted and named, without the dead ones, constants out of bodies.
-
-    Returns it with the dead nodes. Raises InputError.
-    """
-    proto = inline(proto)
-    structure.show_names(proto.graph)
-    for named in (*proto.opset_import, *structure.all_nodes(proto.graph)):
-        named.domain = "" if named.domain in STANDARD else named.domain
-    versions = {opset.domain: opset.version for opset in proto.opset_import}
-    check_nodes(proto.graph.node, versions)
-    _refuse_sequences(proto.graph)
-    structure.check_graph(proto.graph)
-    structure.name_nodes(proto.graph)
-    check_bodies(proto.graph)
-    dead = structure.remove_dead(proto.graph)
-    hoist_constants(proto.graph, versions)
-    return proto, dead
-
-
-def _refuse_sequences(graph: onnx.GraphProto) -> None:
-    for value in [*graph.input, *graph.output]:
-        kind = value.type.WhichOneof("value")
-        if kind not in (None, "tensor_type"):
-            what = kind.removesuffix("_type")
-            raise InputError(f"{value.name!r} is of type {what}, not a tensor; only tensors can be planned")
+def _known_shapes(graph: ir.Graph, constants: set[ir.Value]) -> dict[str, np.ndarray]:
+    """What the Shape and Size nodes give that folding has left, though their answer is known."""
+    found = {}
+    for node in graph:
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type in ("Shape", "Size") and node.outputs[0] in constants and source is not None:
+            shape = static_shape(source)
+            if shape is None:
+                continue
+            sizes = np.array(shape, np.int64)
+            start, end = (node.attributes.get(key) for key in ("start", "end"))
+            part = sizes[start.as_int() if start else None : end.as_int() if end else None]
+            found[node.outputs[0].name or ""] = part if node.op_type == "Shape" else np.array(sizes.prod(), np.int64)
+    return found

@@ -29,25 +29,19 @@ _RANDOM = frozenset(
 
 
 def lower(
-    name: str,
-    model: ir.Model,
-    nodes: dict[str, str],
-    weights: set[str],
-    dtype: DType | None,
+    name: str, graph: ir.Graph, nodes: dict[str, str], sorted_: "Sorted", dtype: DType | None
 ) -> tuple[Graph, Names, Names]:
     """Build the Graph `name` of a model; return it, the views and the nodes folded away.
 
-    nodes: name -> operator type of each node in the file, to tell what became of it. weights: names of
-    constants. Raises InputError where a shape or an element type is missing or a dimension is left open, and where
-    operands contradict each other in a way that shape inference does not see.
+    nodes: name -> operator type of each node in the file. sorted_: the classes of the nodes in `graph`. Raises
+    InputError where a shape or an element type is missing or a dimension is left open, and where operands contradict
+    each other in a way that shape inference does not see.
     """
-    sizer = _Sizer(dtype)
-    sorted_ = sort_nodes(model.graph, weights)
-    graph = _build(name, model.graph, sorted_, sizer)
+    built = _build(name, graph, sorted_, _Sizer(dtype))
     operators = {_name(n) for n in sorted_.operators}
     gone = [(n, t) for n, t in nodes.items() if n not in operators and t not in _CONSTANTS]
     views = tuple(node for node in gone if node[1] in _VIEWS)
-    return graph, views, tuple(node for node in gone if node[1] not in _VIEWS)
+    return built, views, tuple(node for node in gone if node[1] not in _VIEWS)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ Libraries differ in what they do with a cycle, a name without a producer or a mi
 here each gets one clear line, so that everything later can rely on a sorted graph in SSA form.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from typing import TypeVar
@@ -271,6 +272,13 @@ def element_count(dims: Iterable[int]) -> int:
     for dim in dims:
         count *= dim
     return count
+
+
+def element_bits(elem_type: int) -> int | None:
+    """Bits of one element of an ONNX element type; None for strings and for what is no type."""
+    name = onnx.TensorProto.DataType.Name(elem_type) if elem_type in onnx.TensorProto.DataType.values() else ""
+    named = re.search(r"\d+", name)  # UINT4, FLOAT8E4M3FN, BFLOAT16
+    return int(named[0]) if named else {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}.get(name)
 
 
 def _is_shape_like(tensor: onnx.TensorProto) -> bool:

@@ -98,7 +98,7 @@ def test_a_check_takes_no_time_from_the_search(run, monkeypatch) -> None:
     """Nor does it run a model for which there is no plan."""
     import cosma.cli.compile
 
-    looks = iter((0.0, 1000.0))  # at the clock, before the check and after it
+    looks = iter((0.0, 0.0, 0.0, 1000.0))  # at the clock, before and after the checks of two commands
     clock = SimpleNamespace(monotonic=lambda: next(looks), perf_counter=time.perf_counter)
     monkeypatch.setattr(cosma.cli.compile, "time", clock)
     seen = []

@@ -10,11 +10,10 @@ from onnx import TensorProto
 
 from cosma.compile import Settings, prepare, solve
 from cosma.errors import InputError
-from cosma.execute.run import run
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
 from tests.conftest import MODELS, model, node, save, value
-from tests.planned import compiled, weight
+from tests.planned import compiled, run_plan, weight
 
 
 @pytest.fixture
@@ -118,7 +117,7 @@ def test_weights_that_make_nan_are_named(tmp_path: Path) -> None:
     path = save(tmp_path, proto)
     plan, prepared = compiled(path)
     with pytest.raises(InputError, match=r"'root' \(Sqrt\) makes NaN .* in an ordinary run as well"):
-        run(plan, prepared, path)
+        run_plan(plan, prepared, path)
 
 
 @pytest.mark.parametrize("op", ["RandomNormalLike", "Bernoulli"])
@@ -126,7 +125,7 @@ def test_random_operators_are_refused(tmp_path: Path, op: str) -> None:
     path = save(tmp_path, model([node("Sigmoid", "x", "a"), node(op, "a", "y", "dice")]))
     plan, prepared = compiled(path)
     with pytest.raises(InputError, match=r"'dice' .* draws random numbers"):
-        run(plan, prepared, path)
+        run_plan(plan, prepared, path)
 
 
 def test_an_operator_that_onnxruntime_lacks_is_named(tmp_path: Path) -> None:
@@ -136,7 +135,7 @@ def test_an_operator_that_onnxruntime_lacks_is_named(tmp_path: Path) -> None:
     path = save(tmp_path, proto)
     plan, prepared = compiled(path)
     with pytest.raises(InputError, match=r"ONNX Runtime .* cannot load 'odd'"):
-        run(plan, prepared, path)
+        run_plan(plan, prepared, path)
 
 
 def test_a_scratchpad_beyond_memory_is_refused(run, tmp_path: Path) -> None:
@@ -175,7 +174,7 @@ def test_dynamic_dimensions_and_integer_inputs(tmp_path: Path) -> None:
     hardware = Hardware("h", 2**20)
     prepared = prepare(path, hardware, Settings(None, "none", True, {"n": 7}))
     plan = solve(prepared, hardware, Options()).plan
-    assert run(plan, prepared, path).outputs == (("y", 224),)
+    assert run_plan(plan, prepared, path).outputs == (("y", 224),)
 
 
 def test_weights_in_missing_files_are_made_up(tmp_path: Path) -> None:
@@ -187,6 +186,6 @@ def test_weights_in_missing_files_are_made_up(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(proto, path, save_as_external_data=True, location="data.bin", size_threshold=0)
     plan, prepared = compiled(path, weights=True)
-    assert run(plan, prepared, path).stripped == 0
+    assert run_plan(plan, prepared, path).stripped == 0
     (tmp_path / "data.bin").unlink()
-    assert run(plan, prepared, path).stripped == 1
+    assert run_plan(plan, prepared, path).stripped == 1

@@ -17,16 +17,16 @@ from cosma.errors import InputError, VerificationError
 from cosma.execute.constants import read_constants
 from cosma.execute.machine import POISON, Event, Machine
 from cosma.execute.reference import ulps
-from cosma.execute.run import Network, execute, run
+from cosma.execute.run import Network, execute
 from cosma.execute.runtime import Value
 from cosma.execute.trace import to_json
-from cosma.frontend.runnable import read_runnable
+from cosma.frontend.load import load_runnable
 from cosma.plan import Plan
 from cosma.report.text import execution_rows
 from cosma.solvers.registry import SOLVERS
 from tests.conftest import MODELS, model, node, save, spawn, value
 from tests.mutations import KINDS, tally
-from tests.planned import compiled, network_of, weight
+from tests.planned import compiled, network_of, run_plan, weight
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 NETWORKS = sorted(MODELS.glob("*.onnx")) + sorted(LIGHT.glob("light_*.onnx"))
@@ -179,7 +179,7 @@ def test_impossible_steps_are_named(branches, kind: str, words: str) -> None:
 
 def with_weights(path: Path) -> onnx.ModelProto:
     """The model with its seeded weights as initializers."""
-    runnable = read_runnable(path, {})
+    _, runnable = load_runnable(path)
     constants, proto = read_constants(runnable, 0), runnable.whole
     nodes = [n for n in proto.graph.node if n.output[0] not in constants.stripped]
     del proto.graph.node[:]
@@ -210,14 +210,14 @@ def test_quantised_networks_run_bit_exactly(tmp_path: Path, form: str) -> None:
     for weights in (False, True):
         plan, prepared = compiled(path, weights, alignment=16)
         assert {t.dtype for t in prepared.problem.graph.tensors} >= {"int8"}
-        found = run(plan, prepared, path)
+        found = run_plan(plan, prepared, path)
         assert (found.difference, found.stripped) == (None, 0)
 
 
 def test_seeded_weights_keep_activations_in_range() -> None:
     for name in ("densenet121", "light_squeezenet"):
         path = next(p for p in NETWORKS if p.stem == name)
-        one, other = network_of(path), Network.read(path, {}, seed=1)
+        one, other = network_of(path), network_of(path, seed=1)
         first, second = (n.whole()[0].view(np.float32) for n in (one, other))
         assert np.isfinite(first).all()
         assert 1e-6 < np.abs(first).max() < 1e3
@@ -236,7 +236,7 @@ def test_a_kernel_that_differs_in_the_whole_run_is_named(tmp_path: Path) -> None
     )  # fmt: skip
     path = save(tmp_path, proto)
     plan, prepared = compiled(path, fusion="none")
-    execution = run(plan, prepared, path)
+    execution = run_plan(plan, prepared, path)
     found = execution.difference
     assert found is not None
     rows = dict(execution_rows(execution))
@@ -278,7 +278,7 @@ def test_views_constants_and_subgraphs(tmp_path: Path) -> None:
     path = save(tmp_path, proto)
     for weights in (False, True):
         plan, prepared = compiled(path, weights, fusion="none")
-        found = run(plan, prepared, path)
+        found = run_plan(plan, prepared, path)
         assert found.difference is None
         assert dict(found.outputs) == {"y": 384, "z": 384}
 
@@ -299,8 +299,8 @@ def test_shapes_that_folding_left(tmp_path: Path, monkeypatch) -> None:
     constants = [weight("one", np.ones(1, np.float32)), weight("axes", np.array([0]))]
     path = save(tmp_path, model(nodes, ["x"], [value("y", (8,))], constants))
     plan, prepared = compiled(path)
-    assert {n.op_type for n in read_runnable(path, {}).folded.graph.node}.isdisjoint({"Shape", "Size"})
-    assert run(plan, prepared, path).difference is None
+    assert {n.op_type for n in load_runnable(path)[1].folded.proto.graph.node}.isdisjoint({"Shape", "Size"})
+    assert run_plan(plan, prepared, path).difference is None
 
 
 def test_weights_of_four_bits_run(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_weights_of_four_bits_run(tmp_path: Path) -> None:
     path = save(tmp_path, proto)
     for weights in (False, True):
         plan, prepared = compiled(path, weights)
-        assert run(plan, prepared, path).difference is None
+        assert run_plan(plan, prepared, path).difference is None
 
 
 def test_functions_run(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_functions_run(tmp_path: Path) -> None:
     )  # fmt: skip
     path = save(tmp_path, proto)
     plan, prepared = compiled(path)
-    assert run(plan, prepared, path).steps == 2
+    assert run_plan(plan, prepared, path).steps == 2
 
 
 def test_subgraphs_run(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_subgraphs_run(tmp_path: Path) -> None:
     ]
     path = save(tmp_path, model(nodes, ["x", value("c", (1,), TensorProto.BOOL)]))
     plan, prepared = compiled(path)
-    assert run(plan, prepared, path).difference is None
+    assert run_plan(plan, prepared, path).difference is None
 
 
 def test_trace_has_tracks_and_a_counter(branches) -> None:

@@ -10,10 +10,10 @@ from onnx import TensorProto
 
 from cosma.errors import InputError
 from cosma.execute.reference import ulps
-from cosma.execute.run import execute, run
+from cosma.execute.run import execute
 from cosma.execute.runtime import Session, Value, allocate
 from tests.conftest import MODELS, model, node, save, value
-from tests.planned import compiled, network_of
+from tests.planned import compiled, network_of, run_plan
 
 
 def test_results_do_not_depend_on_addresses() -> None:
@@ -36,7 +36,7 @@ def test_plans_with_any_offsets_run(tmp_path: Path) -> None:
     path = save(tmp_path, model(nodes, [value("x", (17, 17))], [value("y", (17, 1))]))
     plan, prepared = compiled(path, fusion="none")
     assert any(r.offset_bytes % 16 for r in plan.residencies)
-    assert run(plan, prepared, path).difference is None
+    assert run_plan(plan, prepared, path).difference is None
 
 
 def test_a_difference_that_looking_for_it_hides_is_the_writers() -> None:
@@ -88,5 +88,5 @@ def test_the_operator_that_fails_is_named(tmp_path: Path) -> None:
     plan, prepared = compiled(path)
     np.savez(tmp_path / "x.npz", t=np.ones((10, 4), np.float32), i=np.array([0, 1, 2]), j=np.array([0, 1, 99]))
     with pytest.raises(InputError, match=r"cannot run 'second': .*running Gather node. Status.*idx=99") as error:
-        run(plan, prepared, path, tmp_path / "x.npz")
+        run_plan(plan, prepared, path, tmp_path / "x.npz")
     assert "first" not in str(error.value)

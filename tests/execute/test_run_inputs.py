@@ -11,10 +11,9 @@ from onnx import TensorProto, helper
 
 from cosma.errors import InputError
 from cosma.execute.inputs import read_inputs
-from cosma.execute.run import run
-from cosma.frontend.runnable import read_runnable
+from cosma.frontend.load import load_runnable
 from tests.conftest import model, node, save, value
-from tests.planned import compiled, network_of, weight
+from tests.planned import compiled, network_of, run_plan, weight
 
 RANDOM = np.random.default_rng(0)
 
@@ -25,7 +24,7 @@ def floats(name: str, *shape: int):
 
 def executed(path: Path):
     plan, prepared = compiled(path)
-    return run(plan, prepared, path)
+    return run_plan(plan, prepared, path)
 
 
 def branches(then: list, otherwise: list, initializers=()):
@@ -94,7 +93,7 @@ def test_unread_inputs_that_cannot_be_given_are_named(tmp_path: Path, kind: str,
     np.savez(tmp_path / "inputs.npz", x=np.zeros((1, 8), np.float32))
     for inputs in (None, tmp_path / "inputs.npz"):
         with pytest.raises(InputError, match=f"input 's' {said}"):
-            run(plan, prepared, path, inputs)
+            run_plan(plan, prepared, path, inputs)
 
 
 def npy(path: Path) -> None:
@@ -135,7 +134,7 @@ def test_files_that_hold_no_arrays(tmp_path: Path, make) -> None:
     path = save(tmp_path, model([node("Relu", "x", "y")]))
     make(tmp_path / "inputs.npz")
     with pytest.raises(InputError, match=r"inputs.npz: no .npz file of plain arrays; write one with numpy.savez"):
-        read_inputs(tmp_path / "inputs.npz", read_runnable(path, {}))
+        read_inputs(tmp_path / "inputs.npz", load_runnable(path)[1])
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,7 @@ def test_arrays_as_files_keep_them(tmp_path: Path, elem_type: int, given: np.nda
         tmp_path, model([node("Neg", "x", "y")], [value("x", (1, 8), elem_type)], [value("y", (1, 8), elem_type)])
     )
     np.savez(tmp_path / "inputs.npz", x=given)
-    found = read_inputs(tmp_path / "inputs.npz", read_runnable(path, {}))["x"]
+    found = read_inputs(tmp_path / "inputs.npz", load_runnable(path)[1])["x"]
     assert found.elem_type == elem_type
     assert found.array().astype(int).tolist() == [list(range(8))]
 
@@ -161,7 +160,7 @@ def test_bytes_are_not_taken_for_numbers_that_numpy_knows(tmp_path: Path) -> Non
     path = save(tmp_path, model([node("Neg", "x", "y")], [value("x", (1, 8), half)], [value("y", (1, 8), half)]))
     np.savez(tmp_path / "inputs.npz", x=np.zeros((1, 8), ml_dtypes.bfloat16))
     with pytest.raises(InputError, match=r"'x' is \|V2 of shape \[1, 8\], not float16"):
-        read_inputs(tmp_path / "inputs.npz", read_runnable(path, {}))
+        read_inputs(tmp_path / "inputs.npz", load_runnable(path)[1])
 
 
 @pytest.mark.parametrize("rows", [1, 256])

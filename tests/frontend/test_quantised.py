@@ -7,9 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from cosma.errors import InputError
-from cosma.execute.run import run
 from tests.conftest import model, node, save, value
-from tests.planned import compiled, weight
+from tests.planned import compiled, run_plan, weight
 
 IMAGE = (1, 3, 4, 6)
 CASES = {
@@ -45,7 +44,7 @@ def test_shapes_are_those_of_a_run(tmp_path: Path, op: str) -> None:
     shape = CASES[op][-1]
     found = next(t for t in prepared.problem.graph.tensors if t.name == "q")
     assert (found.shape, found.dtype) == (shape, "uint8")
-    execution = run(plan, prepared, path)
+    execution = run_plan(plan, prepared, path)
     assert execution.outputs == (("y", 4 * int(np.prod(shape))),)
     assert execution.difference is None
 
@@ -70,7 +69,7 @@ def test_a_dynamically_quantised_lstm_has_three_results(tmp_path: Path, directio
     plan, prepared = compiled(path, fusion="none")
     shapes = {t.name: t.shape for t in prepared.problem.graph.tensors if t.kind == "output"}
     assert shapes == {"y": (3, both, 2, 4), "h": (both, 2, 4), "c": (both, 2, 4)}
-    execution = run(plan, prepared, path)
+    execution = run_plan(plan, prepared, path)
     assert execution.outputs == (("y", both * 96), ("h", both * 32), ("c", both * 32))
     assert execution.difference is None
 

@@ -9,12 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cosma.compile import Settings, prepare
 from cosma.errors import InputError
-from cosma.execute.run import run as run_plan
 from cosma.frontend.load import load
 from cosma.graph import Graph
 from cosma.target.hardware import Hardware
 from tests.conftest import ROOT, model, node, save, value
-from tests.planned import compiled
+from tests.planned import compiled, run_plan
 
 CASES = ROOT / "tests" / "cases"
 INT64, BOOL = TensorProto.INT64, TensorProto.BOOL

@@ -9,10 +9,11 @@ from types import ModuleType
 import pytest
 
 from cosma import Options, Settings, prepare, solve
-from cosma.execute.run import Network, execute
+from cosma.execute.run import execute
 from cosma.target.hardware import Hardware
 from cosma.verify import check
 from tests.conftest import MODELS
+from tests.planned import network_of
 
 
 def script() -> ModuleType:
@@ -58,7 +59,7 @@ def test_real_file(fetched: Callable[[str], Path], run, name: str) -> None:
     path, dims = fetched(name), FETCH.SOURCES[name].dims
     flags = [part for key, size in dims.items() for part in ("--dim", f"{key}={size}")]
     assert run("inspect", path, "--scratchpad", "1GiB", *flags).code == 0
-    network = Network.read(path, dims)
+    network = network_of(path, dims)
     assert not network.constants.stripped
     ordinary = {v.name: data.size for v, data in zip(network.runnable.whole.graph.output, network.whole(), strict=True)}
     for weights in (False, True):

@@ -8,11 +8,10 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from cosma.compile import Prepared, Settings, prepare
-from cosma.execute.run import run as run_plan
 from cosma.target.hardware import Hardware
 from cosma.target.quantisation import join_quantisation
 from tests.conftest import model, node, save, value
-from tests.planned import compiled, weight
+from tests.planned import compiled, run_plan, weight
 
 ANY = Hardware("h", 2**40)
 INT8, UINT8 = TensorProto.INT8, TensorProto.UINT8

@@ -7,9 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from cosma.compile import Prepared
-from cosma.execute.run import run as execute
 from tests.conftest import model, node, save, value
-from tests.planned import compiled, network_of, weight
+from tests.planned import compiled, network_of, run_plan, weight
 
 RNG = np.random.default_rng(11)
 IMAGE = (1, 4, 8, 8)  # 256 elements
@@ -40,7 +39,7 @@ def quantise(source: Path, shapes: dict[str, tuple[int, ...]], **options: object
 def planned(path: Path, fusion: str = "none", weights: bool = False) -> Prepared:
     """The problem at M_R, of which a plan has been run with the results of an ordinary run, bit for bit."""
     plan, prepared = compiled(path, weights, fusion)
-    assert execute(plan, prepared, path).difference is None
+    assert run_plan(plan, prepared, path).difference is None
     return prepared
 
 
