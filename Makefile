@@ -29,7 +29,7 @@ test-slow: $(READY)  ## run the slow tests as well
 
 # Environments of their own for the oldest and the newest versions that pyproject.toml allows; PYTHON chooses the Python.
 SUBSET := tests/frontend tests/execute/test_execute.py tests/execute/test_kernels.py tests/milp tests/schedule \
-	tests/solvers/test_golden.py tests/report/test_pages.py tests/target/test_hardware.py tests/cli/test_commands.py \
+	tests/solvers/test_golden.py tests/reports/test_pages.py tests/target/test_hardware.py tests/cli/test_commands.py \
 	tests/cli/test_solver_options.py
 
 test-lowest:  ## run a subset of the tests with the lowest versions of all dependencies

@@ -22,8 +22,8 @@ from cosma.experiments.compare import BUDGETS, Run, at_budgets, run_all
 from cosma.experiments.row_files import RowFile, read_rows
 from cosma.experiments.rows import Compared, key_of
 from cosma.files import write_atomic
-from cosma.report.capacity import planned
-from cosma.report.comparison import draw
+from cosma.reports.capacity import planned
+from cosma.reports.comparison import draw
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
 

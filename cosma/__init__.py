@@ -4,17 +4,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cosma.analysis.diff import diff
+    from cosma.api import report, run
     from cosma.compile import Settings, prepare, solve
     from cosma.errors import CosmaError, InputError, VerificationError
+    from cosma.experiments.compare import compare
+    from cosma.experiments.sweep import whatif
     from cosma.graph import Graph, Operator, Tensor
-    from cosma.modes import Mode
-    from cosma.plan import Plan, read_plan
+    from cosma.modes import Mode, Overwrite, Stream
+    from cosma.plan import Plan, read_plan, write_plan
     from cosma.problem import Problem
     from cosma.solvers.options import Options, Result
     from cosma.target.hardware import Hardware, load_hardware
-    from cosma.verify import check, require_valid
+    from cosma.verify import check, replay, require_valid
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "cosma.api": ("report", "run"),
+    "cosma.analysis.diff": ("diff",),
+    "cosma.compile": ("Settings", "prepare", "solve"),
+    "cosma.errors": ("CosmaError", "InputError", "VerificationError"),
+    "cosma.experiments.compare": ("compare",),
+    "cosma.experiments.sweep": ("whatif",),
+    "cosma.graph": ("Graph", "Operator", "Tensor"),
+    "cosma.modes": ("Mode", "Overwrite", "Stream"),
+    "cosma.plan": ("Plan", "read_plan", "write_plan"),
+    "cosma.problem": ("Problem",),
+    "cosma.solvers.options": ("Options", "Result"),
+    "cosma.target.hardware": ("Hardware", "load_hardware"),
+    "cosma.verify": ("check", "replay", "require_valid"),
+}
 
 __all__ = [
     "CosmaError",
@@ -24,31 +44,28 @@ __all__ = [
     "Mode",
     "Operator",
     "Options",
+    "Overwrite",
     "Plan",
     "Problem",
     "Result",
     "Settings",
+    "Stream",
     "Tensor",
     "VerificationError",
     "check",
+    "compare",
+    "diff",
     "load_hardware",
     "prepare",
     "read_plan",
+    "replay",
+    "report",
     "require_valid",
+    "run",
     "solve",
+    "whatif",
+    "write_plan",
 ]
-
-_MODULES = {
-    "cosma.compile": ("Settings", "prepare", "solve"),
-    "cosma.errors": ("CosmaError", "InputError", "VerificationError"),
-    "cosma.graph": ("Graph", "Operator", "Tensor"),
-    "cosma.target.hardware": ("Hardware", "load_hardware"),
-    "cosma.plan": ("Plan", "read_plan"),
-    "cosma.modes": ("Mode",),
-    "cosma.problem": ("Problem",),
-    "cosma.solvers.options": ("Options", "Result"),
-    "cosma.verify": ("check", "require_valid"),
-}
 
 
 def __dir__() -> list[str]:

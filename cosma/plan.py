@@ -12,7 +12,7 @@ from cosma.errors import InputError
 from cosma.files import read_input, write_atomic
 from cosma.kinds import complain
 from cosma.modes import Run
-from cosma.picture import picture
+from cosma.picture import Box, picture
 from cosma.problem import Problem
 
 SCHEMA_VERSION = 1
@@ -138,8 +138,22 @@ class Plan:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def _repr_html_(self) -> str:
-        """The memory map and the claims, for notebooks."""
-        return picture(self)
+        """The claims and the memory map, for notebooks."""
+        claims = self.claims
+        line = (
+            f"{self.source.model} on {self.hardware}: {claims.status}, "
+            f"{claims.non_compulsory_bytes:,} B non-compulsory (bound {claims.bound_bytes:,} B), {claims.compulsory_bytes:,} B compulsory, "
+            f"{claims.peak_use_bytes:,} of {self.capacity_bytes:,} B used"
+        )
+        loaded = {(move.tensor, move.step) for move in self.moves if move.kind == "load"}
+        boxes = (
+            Box(
+                f"{r.tensor}: steps {r.start} to {r.end - 1}, {r.size_bytes:,} B at {r.offset_bytes:,}",
+                r.start, r.end, r.offset_bytes, r.size_bytes, (r.tensor, r.start) in loaded,
+            )
+            for r in self.residencies
+        )  # fmt: skip
+        return picture(line, len(self.order), self.capacity_bytes, boxes)
 
     def listing(self) -> Iterator[str]:
         """The plan as a program, one instruction a line, with scratchpad addresses in hexadecimal."""

@@ -71,7 +71,7 @@ def compare_command(
     from cosma.experiments.row_files import RowFile
     from cosma.experiments.rows import WENT_WRONG, Compared, key_of
     from cosma.files import write_atomic
-    from cosma.report.comparison import draw, print_table
+    from cosma.reports.comparison import draw, print_table
 
     check_plot(plot, *models, output)
     file = None if output is None else RowFile(output, Compared)

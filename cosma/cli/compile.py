@@ -132,7 +132,7 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
         left = dict(targets)
         if "report" in targets and result.shortage is not None:
             from cosma.analysis.no_plan import why_no_plan
-            from cosma.report.infeasible import page
+            from cosma.reports.infeasible import page
 
             write_atomic(left.pop("report"), page(prepared, hardware, why_no_plan(prepared, hardware)).encode())
         earlier = [str(path) for path in left.values() if path.is_file()]
@@ -143,13 +143,13 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
     if "plan" in targets:
         contents["plan"] = result.plan.to_json().encode()
     if "plot" in targets:
-        from cosma.report.memory_map import draw
+        from cosma.reports.memory_map import draw
 
         kinds = {t.name: t.kind for t in prepared.problem.graph.tensors}
         contents["plot"] = draw(result.plan, dict(kinds), targets["plot"].suffix[1:])
     if "report" in targets:
         from cosma.analysis.explain import explain
-        from cosma.report.html import render
+        from cosma.reports.html import render
 
         explanation = explain(result.plan, prepared.problem, Deadline.after(EXPLAINING_S))
         contents["report"] = render(explanation).encode()
@@ -223,12 +223,12 @@ def _print_result(
     targets: dict[str, Path],
     verbose: bool,
 ) -> None:
-    from cosma.report import text
+    from cosma.reports import text
 
     screen = console()
     if result.shortage is not None:
         from cosma.analysis.no_plan import why_no_plan
-        from cosma.report.infeasible import print_shortages
+        from cosma.reports.infeasible import print_shortages
 
         print_shortages(screen, prepared, hardware, why_no_plan(prepared, hardware))
         if "report" in targets:

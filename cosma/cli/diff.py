@@ -33,7 +33,7 @@ def diff_command(before: Path, after: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found) | {"is_empty": found.is_empty}, indent=2))
         return
-    from cosma.report.text import print_rows
+    from cosma.reports.text import print_rows
 
     print_rows(console(), _lines(found))
 

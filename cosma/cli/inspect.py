@@ -39,7 +39,7 @@ def inspect_command(
     hardware = hardware_of(hw, scratchpad) if hw or scratchpad else unlimited
     with progress(f"reading {model.name}"):
         prepared, _ = prepared_within(model, Deadline.after(flags["time_limit"]), lambda: hardware, **flags)
-    from cosma.report import text
+    from cosma.reports import text
 
     if as_json:
         click.echo(json.dumps(text.inspection(prepared), indent=2))

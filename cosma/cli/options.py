@@ -194,7 +194,7 @@ def prepared_within(
     limit = parse_bytes(memory_limit, "--memory-limit")
     with Reading(model, dims_of(dims), dtype, deadline, limit, for_running) as reading:
         from cosma.compile import state
-        from cosma.report import text  # noqa: F401, libraries are loaded while the model is read
+        from cosma.reports import text  # noqa: F401, libraries are loaded while the model is read
 
         machine, settings = hardware(), settings_of(dtype, dims=dims, **flags)
         prepared = state(reading.result(), model.name, machine, settings)

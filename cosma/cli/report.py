@@ -70,15 +70,15 @@ def report_command(
 
         explanation = explain(*_read(plan, model, hw, scratchpad), Deadline.after(EXPLAINING_S))
         if output is not None:
-            from cosma.report.html import render
+            from cosma.reports.html import render
 
             write_atomic(output, render(explanation).encode())
     if as_json:
-        from cosma.report.explanation import facts
+        from cosma.reports.explanation import facts
 
         click.echo(json.dumps(facts(explanation), indent=2))
     elif output is None:
-        from cosma.report.explanation import print_explanation
+        from cosma.reports.explanation import print_explanation
 
         print_explanation(console(), explanation)
     else:
@@ -88,7 +88,7 @@ def report_command(
 def _report_rows(path: Path, output: Path | None, figure: str | None, as_json: bool) -> None:
     """Rows as a file, as JSON, or as Markdown on the terminal."""
     from cosma.files import check_suffix, check_writable, write_atomic
-    from cosma.report.rows import SUFFIXES, markdown, read, render
+    from cosma.reports.rows import SUFFIXES, markdown, read, render
 
     if output is None and figure is not None:
         raise InputError(f"--figure {figure}: there is no file to draw in; add --output, e.g. -o {figure}.png")

@@ -57,7 +57,7 @@ def run_command(
     if as_json:
         click.echo(json.dumps(execution_json(execution), indent=2))
         return
-    from cosma.report.text import execution_rows, print_rows
+    from cosma.reports.text import execution_rows, print_rows
 
     written = [] if trace is None else [("trace", f"written to {trace}")]
     print_rows(console(), [*execution_rows(execution), *written])

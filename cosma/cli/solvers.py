@@ -16,7 +16,7 @@ def solvers_command(as_json: bool) -> None:
     \b
     Example: cosma compile models/tiny_branches.onnx --scratchpad 5KiB --solver paper:highs
     """
-    from cosma.report.text import print_solvers
+    from cosma.reports.text import print_solvers
     from cosma.solvers.registry import SOLVERS
 
     if as_json:

@@ -22,7 +22,7 @@ def specs_command(names: tuple[str, ...], only_keys: bool, as_json: bool) -> Non
     if only_keys and names:
         raise InputError(f"--keys lists the keys that every spec may have; leave it out, or {' '.join(names)}")
     if only_keys:
-        from cosma.report.specs import print_keys
+        from cosma.reports.specs import print_keys
         from cosma.target.spec import json_schema
 
         if as_json:
@@ -30,7 +30,7 @@ def specs_command(names: tuple[str, ...], only_keys: bool, as_json: bool) -> Non
         else:
             print_keys(console())
         return
-    from cosma.report.specs import print_figures, print_specs
+    from cosma.reports.specs import print_figures, print_specs
     from cosma.target.hardware import load_hardware, spec_names
 
     specs = [load_hardware(name) for name in names or spec_names()]

@@ -80,7 +80,7 @@ def whatif_command(
     rows.sort(key=lambda row: (order[row.model, row.hardware], _settings(row), row.capacity_bytes))
     found = any(row.moved_bytes is not None for row in rows)
     if plot is not None and found:
-        from cosma.report.rows import draw
+        from cosma.reports.rows import draw
 
         write_atomic(plot, draw(rows, plot.suffix[1:]))
     elif plot is not None:
@@ -101,7 +101,7 @@ def _settings(row: "Swept") -> tuple[Any, ...]:
 
 def _show(cases: "Sequence[Case]", rows: "list[Swept]") -> None:
     """Staircases as such, everything else one line a row."""
-    from cosma.report import capacity
+    from cosma.reports import capacity
 
     if any(case.capacities is not None for case in cases):
         capacity.print_points(console(), rows)

@@ -22,7 +22,7 @@ from cosma.execute.runtime import Value
 from cosma.execute.trace import to_json
 from cosma.frontend.load import load_runnable
 from cosma.plan import Plan
-from cosma.report.text import execution_rows
+from cosma.reports.text import execution_rows
 from cosma.solvers.registry import SOLVERS
 from tests.conftest import MODELS, model, node, save, spawn, value
 from tests.mutations import KINDS, tally

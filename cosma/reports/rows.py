@@ -16,8 +16,8 @@ from cosma.experiments.row_files import read_rows, to_csv
 from cosma.experiments.rows import KINDS, Compared, Row, Swept, key_of
 from cosma.experiments.staircase import knee, worth_of_next_kib
 from cosma.kinds import complain
-from cosma.report import capacity, comparison, curves, pareto
-from cosma.report.html import framed, packaged
+from cosma.reports import capacity, comparison, curves, pareto
+from cosma.reports.html import framed, packaged
 from cosma.target.hardware import load_hardware
 
 _DRAWN = (".png", ".svg", ".pdf")

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from cosma.analysis.no_plan import NoPlan
 from cosma.compile import Prepared
-from cosma.report.html import framed
-from cosma.report.text import SHOWN, both, describe_model, print_rows
+from cosma.reports.html import framed
+from cosma.reports.text import SHOWN, both, describe_model, print_rows
 from cosma.target.hardware import Hardware
 
 

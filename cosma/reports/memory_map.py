@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from cosma.plan import Plan, Residency
-from cosma.report.figure import label, save
+from cosma.reports.figure import label, save
 
 _COLOURS = {"input": "#8da0cb", "weight": "#b3b3b3", "activation": "#66c2a5", "output": "#ffd92f"}
 _EVICTED = "#e34a33"

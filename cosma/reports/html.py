@@ -14,7 +14,7 @@ from typing import Any
 from cosma.analysis.explain import Explanation
 from cosma.analysis.levers import Lever
 from cosma.analysis.why import Eviction
-from cosma.report.explanation import summary_rows
+from cosma.reports.explanation import summary_rows
 
 _FOLDER = Path(__file__).resolve().parent
 _FRAME = Template("""\

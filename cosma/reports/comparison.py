@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cosma.experiments.rows import Compared, Row
-from cosma.report.capacity import Series, curve_of, labels, planned
-from cosma.report.figure import label, save
+from cosma.reports.capacity import Series, curve_of, labels, planned
+from cosma.reports.figure import label, save
 from cosma.units import format_bytes
 
 _CASES = 80  # that one figure shows

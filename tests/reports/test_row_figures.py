@@ -15,9 +15,9 @@ from rich.console import Console
 from cosma.experiments import sweep
 from cosma.experiments.row_files import columns, to_csv
 from cosma.experiments.rows import Compared, Swept
-from cosma.report import capacity, comparison, curves, pareto
-from cosma.report.figure import save
-from cosma.report.rows import draw, markdown, page
+from cosma.reports import capacity, comparison, curves, pareto
+from cosma.reports.figure import save
+from cosma.reports.rows import draw, markdown, page
 from cosma.target.hardware import load_hardware
 
 COMMON = {

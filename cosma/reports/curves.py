@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from cosma.experiments.rows import Row
 from cosma.experiments.staircase import Step, knee, worth_of_next_kib
-from cosma.report.capacity import Series, corners, labels, proved, series, stem
-from cosma.report.figure import label, save
+from cosma.reports.capacity import Series, corners, labels, proved, series, stem
+from cosma.reports.figure import label, save
 from cosma.target.hardware import load_hardware, spec_names
 
 _WIDTH = 4.4  # inches of a panel

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from cosma.analysis.explain import Explanation
-from cosma.report.text import SHOWN, print_rows
+from cosma.reports.text import SHOWN, print_rows
 from cosma.units import format_bytes
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cosma.experiments.rows import Row
-from cosma.report.capacity import planned, stem, word
-from cosma.report.figure import label, save
+from cosma.reports.capacity import planned, stem, word
+from cosma.reports.figure import label, save
 from cosma.units import format_bytes
 
 _MARKS = "os^Dv<>ph8d"  # one a solver
