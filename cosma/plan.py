@@ -142,7 +142,8 @@ class Plan:
         claims = self.claims
         line = (
             f"{self.source.model} on {self.hardware}: {claims.status}, "
-            f"{claims.non_compulsory_bytes:,} B non-compulsory (bound {claims.bound_bytes:,} B), {claims.compulsory_bytes:,} B compulsory, "
+            f"{claims.non_compulsory_bytes:,} B non-compulsory (bound {claims.bound_bytes:,} B), "
+            f"{claims.compulsory_bytes:,} B compulsory, "
             f"{claims.peak_use_bytes:,} of {self.capacity_bytes:,} B used"
         )
         loaded = {(move.tensor, move.step) for move in self.moves if move.kind == "load"}
