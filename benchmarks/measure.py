@@ -34,7 +34,7 @@ from cosma.schedule.placed import to_plan
 from cosma.schedule.placement import Block, place
 from cosma.schedule.timeline import Timeline
 from cosma.solvers import auto, registry
-from cosma.solvers.options import Options
+from cosma.solvers.options import Options, ProgrammeOptions
 from cosma.solvers.programmes.joint import Joint
 from cosma.solvers.programmes.paper.indices import STRENGTHENINGS, index
 from cosma.solvers.programmes.paper.rules import TimeIndexed, least_traffic
@@ -274,7 +274,7 @@ def measure_strengthenings() -> Iterable[dict[str, Any]]:
             literal_s = 0.0
             for name, solver, without in variants():
                 inner = solver if solver == "auto" else f"{solver}:{backend}"
-                options = Options(solver=inner, time_limit_s=limit, without=without)
+                options = Options(inner, limit, programme=ProgrammeOptions(without))
                 start = time.perf_counter()
                 outcome = registry.find(options).solve(problem, options, Deadline.after(limit))
                 seconds = time.perf_counter() - start

@@ -24,7 +24,7 @@ from cosma.experiments.rows import Compared, key_of
 from cosma.files import write_atomic
 from cosma.reports.capacity import planned
 from cosma.reports.comparison import draw
-from cosma.solvers.options import Options
+from cosma.solvers.options import DivideOptions, Options
 from cosma.target.hardware import Hardware
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ def all_runs() -> list[Run]:
             for budget, at in at_budgets(prepared, BUDGETS, Deadline.after(600)):
                 assert at is not None, f"M_P of {name} was not found in ten minutes"
                 hardware = Hardware("any", at.problem.capacity_bytes)
-                runs += [Run(at, hardware, budget, Options(s, time_limit_s=SECONDS, jobs=2)) for s in SOLVERS]
+                runs += [Run(at, hardware, budget, Options(s, SECONDS, divide=DivideOptions(2))) for s in SOLVERS]
     return runs
 
 

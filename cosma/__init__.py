@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cosma.modes import Mode, Overwrite, Stream
     from cosma.plan import Plan, read_plan, write_plan
     from cosma.problem import Problem
-    from cosma.solvers.options import Options, Result
+    from cosma.solvers.options import DivideOptions, Options, ProgrammeOptions, Result, SearchOptions
     from cosma.target.hardware import Hardware, load_hardware
     from cosma.verify import check, replay, require_valid
 
@@ -31,13 +31,14 @@ _MODULES = {
     "cosma.modes": ("Mode", "Overwrite", "Stream"),
     "cosma.plan": ("Plan", "read_plan", "write_plan"),
     "cosma.problem": ("Problem",),
-    "cosma.solvers.options": ("Options", "Result"),
+    "cosma.solvers.options": ("DivideOptions", "Options", "ProgrammeOptions", "Result", "SearchOptions"),
     "cosma.target.hardware": ("Hardware", "load_hardware"),
     "cosma.verify": ("check", "replay", "require_valid"),
 }
 
 __all__ = [
     "CosmaError",
+    "DivideOptions",
     "Graph",
     "Hardware",
     "InputError",
@@ -47,7 +48,9 @@ __all__ = [
     "Overwrite",
     "Plan",
     "Problem",
+    "ProgrammeOptions",
     "Result",
+    "SearchOptions",
     "Settings",
     "Stream",
     "Tensor",

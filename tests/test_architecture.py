@@ -122,8 +122,8 @@ def test_reports_show_and_solve_nothing() -> None:
 def test_public_names() -> None:
     assert cosma.__all__ == sorted(cosma.__all__, key=lambda n: (n[0].islower(), n))
     assert set(cosma.__all__) == {
-        "CosmaError", "Graph", "Hardware", "InputError", "Mode", "Operator", "Options", "Overwrite", "Plan", "Problem",
-        "Result", "Settings", "Stream", "Tensor", "VerificationError", "check", "compare", "diff", "load_hardware",
+        "CosmaError", "DivideOptions", "Graph", "Hardware", "InputError", "Mode", "Operator", "Options", "Overwrite", "Plan", "Problem",
+        "ProgrammeOptions", "Result", "SearchOptions", "Settings", "Stream", "Tensor", "VerificationError", "check", "compare", "diff", "load_hardware",
         "prepare", "read_plan", "replay", "report", "require_valid", "run", "solve", "whatif", "write_plan",
     }  # fmt: skip
     for name in cosma.__all__:

@@ -149,7 +149,7 @@ def options_of(
 ) -> "Options":  # fmt: skip
     """The limits and the solver's options. Raises InputError, also where a programme would overwrite `model`."""
     from cosma.files import check_suffix, check_writable
-    from cosma.solvers.options import Options
+    from cosma.solvers.options import DivideOptions, Options, ProgrammeOptions
     from cosma.units import parse_bytes
 
     if math.isnan(time_limit):
@@ -162,11 +162,10 @@ def options_of(
         time_limit_s=time_limit,
         state_limit=state_limit,
         memory_limit_bytes=parse_bytes(memory_limit, "--memory-limit"),
-        without=_strengthenings(without) if without else frozenset(),
-        root_bound=root_bound,
-        write_model=write_model,
-        log=solver_log,
-        jobs=jobs or os.cpu_count() or 1,
+        programme=ProgrammeOptions(
+            _strengthenings(without) if without else frozenset(), root_bound, write_model, solver_log
+        ),
+        divide=DivideOptions(jobs or os.cpu_count() or 1),
     )
 
 

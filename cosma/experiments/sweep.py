@@ -19,7 +19,7 @@ from cosma.experiments.rows import WENT_WRONG, Status, Swept, key_of
 from cosma.experiments.staircase import Found, Probe, Search, staircase
 from cosma.plan import Plan
 from cosma.problem import Problem
-from cosma.solvers.options import Options
+from cosma.solvers.options import Options, SearchOptions
 from cosma.target.hardware import Hardware
 from cosma.workers.pool import Crew, Failed, processes
 
@@ -250,7 +250,7 @@ class _Driver:
 def _question(case: Case, probe: Probe) -> tuple[Prepared, Hardware, Options]:
     """The arguments of `answer`."""
     problem = case.prepared.problem.with_capacity(probe.capacity_bytes)
-    options = replace(case.options, known_order=probe.known_order, known_bound=probe.known_bound)
+    options = replace(case.options, search=SearchOptions(probe.known_order, probe.known_bound))
     return replace(case.prepared, problem=problem), case.hardware, options
 
 
@@ -260,7 +260,8 @@ def _key(case: Case, probe: Probe) -> str:
     return digest(
         [
             case.prepared.source.fingerprint, problem.alignment_bytes, probe.capacity_bytes, probe.known_order,
-            probe.known_bound, o.solver, o.time_limit_s, o.state_limit, o.memory_limit_bytes, sorted(o.without),
+            probe.known_bound, o.solver, o.time_limit_s, o.state_limit, o.memory_limit_bytes,
+            sorted(o.programme.without),
             code(),
         ]
     )  # fmt: skip

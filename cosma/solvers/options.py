@@ -10,30 +10,55 @@ from cosma.problem import Shortage
 
 
 @dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """Of the search over all schedules: what is known beforehand.
+
+    known_order, known_bound: a schedule to start from (operators by index) and a proven lower bound in bytes, as from
+    the same problem on a smaller and on a larger scratchpad.
+    """
+
+    known_order: tuple[int, ...] = ()
+    known_bound: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgrammeOptions:
+    """Of solvers that state one integer programme.
+
+    without: strengthenings of the paper's programme to leave out. root_bound: solve the relaxation too. write_model:
+    where to write the programme. log: show the backend's own log.
+    """
+
+    without: frozenset[str] = frozenset()
+    root_bound: bool = False
+    write_model: Path | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DivideOptions:
+    """Of divide and conquer. jobs: processes for parts; the answer does not depend on it."""
+
+    jobs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """How hard to try.
+    """Which solver, how hard to try, and the options of each method.
 
     solver: a name from `registry.SOLVERS`, optionally ':BACKEND' or ':METHOD' for its parts.
     time_limit_s: wall-clock seconds for everything. state_limit: states that one search may generate;
     it strikes at the same place on every machine. memory_limit_bytes: lowers the state limit to what
     fits by an estimate of the bytes a state takes, and limits the size of integer programmes likewise.
-    without: strengthenings of the paper's programme to leave out. root_bound: solve the relaxation too.
-    write_model: where to write the programme. log: show the solver's own log. jobs: processes for parts.
-    known_order, known_bound: a schedule to start from (operators by index) and a proven lower bound in bytes, as
-    from the same problem on a smaller and on a larger scratchpad; used by `auto`.
     """
 
     solver: str = "auto"
     time_limit_s: float = 60.0
     state_limit: int = 500_000
     memory_limit_bytes: int = 4 * 2**30
-    without: frozenset[str] = frozenset()
-    root_bound: bool = False
-    write_model: Path | None = None
-    log: bool = False
-    jobs: int = 1
-    known_order: tuple[int, ...] = ()
-    known_bound: int = 0
+    search: SearchOptions = SearchOptions()
+    programme: ProgrammeOptions = ProgrammeOptions()
+    divide: DivideOptions = DivideOptions()
 
     @property
     def name(self) -> str:

@@ -59,8 +59,8 @@ def find(options: Options) -> Entry:
     if ":" in options.solver and options.inner not in entry.inner:
         choices = f"one of {', '.join(entry.inner)}" if entry.inner else "nothing"
         raise InputError(f"--solver {options.solver!r}: after '{options.name}:' goes {choices}")
-    if not entry.is_programme and (options.write_model is not None or options.root_bound):
-        wanted = "--write-model" if options.write_model is not None else "--root-bound"
+    if not entry.is_programme and (options.programme.write_model is not None or options.programme.root_bound):
+        wanted = "--write-model" if options.programme.write_model is not None else "--root-bound"
         those = ", ".join(name for name, other in SOLVERS.items() if other.is_programme)
         raise InputError(f"{wanted}: solver {options.name!r} states no programme of the whole; use one of {those}")
     return entry

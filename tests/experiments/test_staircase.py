@@ -6,7 +6,7 @@ from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
 from cosma.experiments.staircase import Found, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
 from cosma.problem import Problem
-from cosma.solvers.options import Options
+from cosma.solvers.options import Options, SearchOptions
 from cosma.solvers.search import portfolio
 from cosma.target.hardware import Hardware
 from tests.conftest import MODELS
@@ -17,7 +17,7 @@ FOREVER = Deadline.after(1e6)
 
 
 def solve_at(problem: Problem, capacity: int, **known) -> Found:
-    outcome = portfolio.solve(problem.with_capacity(capacity), Options(**known), FOREVER)
+    outcome = portfolio.solve(problem.with_capacity(capacity), Options(search=SearchOptions(**known)), FOREVER)
     best = outcome.best
     top = max(
         (

@@ -17,7 +17,7 @@ from cosma.problem import Problem
 from cosma.schedule import packing, replacement
 from cosma.schedule.timeline import Timeline
 from cosma.solvers import registry
-from cosma.solvers.options import Options
+from cosma.solvers.options import Options, SearchOptions
 from cosma.solvers.outcome import Outcome
 from cosma.solvers.search import portfolio
 from cosma.target.hardware import Hardware
@@ -237,7 +237,7 @@ def test_proofs_hold_on_20_000_graphs(start: int) -> None:
 def test_a_bound_from_a_larger_scratchpad_that_is_false(known_bound: int) -> None:
     """It is dropped, and the search goes on to the proof that 5 B are the least."""
     problem = false_bound()
-    outcome = portfolio.solve(problem, Options(known_bound=known_bound), FOREVER)
+    outcome = portfolio.solve(problem, Options(search=SearchOptions(known_bound=known_bound)), FOREVER)
     assert (outcome.best.cost_bytes, outcome.bound_bytes) == (5, 5)
     assert outcome.bound_name == "best-first search"
     assert f"the bound of {known_bound} B from a larger scratchpad is not used: the plan moves less" in outcome.why

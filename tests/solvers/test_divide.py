@@ -19,7 +19,7 @@ from cosma.schedule.timeline import Timeline
 from cosma.solvers import registry
 from cosma.solvers.decompose import divide
 from cosma.solvers.decompose.stretch import Ledger, stretch
-from cosma.solvers.options import Options
+from cosma.solvers.options import DivideOptions, Options, SearchOptions
 from cosma.solvers.outcome import Outcome
 from cosma.target.hardware import Hardware
 from tests import oracle
@@ -108,14 +108,14 @@ NAS = [
 
 @pytest.mark.parametrize(("name", "capacity", "best"), NAS)
 def test_networks_found_by_search_are_within_one_percent(name: str, capacity: int, best: int) -> None:
-    outcome = run(network(name, "pointwise", capacity), jobs=2)
+    outcome = run(network(name, "pointwise", capacity), divide=DivideOptions(2))
     assert best <= outcome.best.cost_bytes <= 1.01 * best
     assert 0 < outcome.bound_bytes <= best
 
 
 def test_the_same_plan_on_any_number_of_processes() -> None:
     problem = network("amoebanet_d", "none", 3_211_264)
-    plans = [run(problem, jobs=jobs).best for jobs in (1, 2, 3)]
+    plans = [run(problem, divide=DivideOptions(jobs)).best for jobs in (1, 2, 3)]
     assert len({(p.timeline.order, p.evicted, p.offsets) for p in plans}) == 1
 
 
@@ -128,9 +128,9 @@ def test_what_is_known_of_the_whole_is_not_taken_for_a_part() -> None:
         assert exact.bound_bytes == best
         larger = problem.with_capacity(problem.capacity_bytes + 1)
         known = run(larger, "auto")
-        there = {"known_order": known.best.timeline.order, "known_bound": known.bound_bytes}
+        there = SearchOptions(known.best.timeline.order, known.bound_bytes)
         for solver in ("auto", "divide"):
-            outcome = run(problem, solver, state_limit=3, **there)
+            outcome = run(problem, solver, state_limit=3, search=there)
             assert outcome.bound_bytes <= best <= outcome.best.cost_bytes
 
 
@@ -142,7 +142,7 @@ def die(*_: object, **__: object) -> None:
 
 def test_a_process_that_dies_leaves_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(divide, "_solve_stretch", die)
-    outcome = divide.solve(at_m_r(tangle(300)), Options("divide", jobs=2), Deadline.after(4.0))
+    outcome = divide.solve(at_m_r(tangle(300)), Options("divide", divide=DivideOptions(2)), Deadline.after(4.0))
     assert not violations(outcome.best)
 
 
@@ -153,7 +153,7 @@ def late(answer: Path, *_: object, **__: object) -> None:
 
 def test_a_process_that_ignores_the_deadline_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(divide, "_solve_stretch", partial(late, tmp_path / "answer"))
-    outcome = divide.solve(at_m_r(tangle(300)), Options("divide", jobs=2), Deadline.after(1.0))
+    outcome = divide.solve(at_m_r(tangle(300)), Options("divide", divide=DivideOptions(2)), Deadline.after(1.0))
     assert not violations(outcome.best)
     assert not (tmp_path / "answer").exists()
 
@@ -161,7 +161,7 @@ def test_a_process_that_ignores_the_deadline_is_stopped(monkeypatch: pytest.Monk
 def test_time_runs_out_with_a_plan() -> None:
     problem = network("nasnetalarge_224", "none", 2_365_632)
     for seconds in (0.0, 0.5):
-        options = Options("divide", time_limit_s=seconds, jobs=2)
+        options = Options("divide", seconds, divide=DivideOptions(2))
         outcome = divide.solve(problem, options, Deadline.after(seconds))
         assert not violations(outcome.best)
 

@@ -16,7 +16,7 @@ from cosma.modes import Mode
 from cosma.problem import Problem
 from cosma.schedule.placed import violations
 from cosma.solvers import registry
-from cosma.solvers.options import Options
+from cosma.solvers.options import Options, ProgrammeOptions
 from cosma.solvers.outcome import Outcome
 from cosma.solvers.programmes.joint import Joint
 from cosma.solvers.programmes.paper.extract import decode, encode, order
@@ -30,7 +30,7 @@ EXACT = ("auto", "joint", "paper")
 
 
 def run(problem: Problem, solver: str, without: frozenset[str] = frozenset(), seconds: float = 60.0) -> Outcome:
-    options = Options(solver, time_limit_s=seconds, without=without)
+    options = Options(solver, seconds, programme=ProgrammeOptions(without))
     outcome = registry.find(options).solve(problem, options, Deadline.after(seconds))
     if outcome.best is not None:
         assert not violations(outcome.best)
@@ -188,7 +188,7 @@ def test_time_and_memory_bound_the_building() -> None:
     problem = tight(3, 8)
     outcome = run(problem, "paper", frozenset(STRENGTHENINGS), seconds=0.0)
     assert outcome.best is not None
-    options = Options("paper", memory_limit_bytes=1000, without=frozenset({"cutoff"}))
+    options = Options("paper", memory_limit_bytes=1000, programme=ProgrammeOptions(frozenset({"cutoff"})))
     outcome = registry.find(options).solve(tight(5, 40), options, FOREVER)
     assert "outgrew the memory limit" in outcome.why[0]
     assert not violations(outcome.best)
@@ -299,7 +299,7 @@ def test_written_models_can_be_read_and_solved(suffix: str, tmp_path) -> None:
 
     _, problem, best = hard(range(200), 7)[0]
     path = tmp_path / f"model{suffix}"
-    options = Options("paper", without=frozenset({"cutoff"}), write_model=path)
+    options = Options("paper", programme=ProgrammeOptions(frozenset({"cutoff"}), write_model=path))
     outcome = registry.find(options).solve(problem, options, FOREVER)
     assert outcome.best.cost_bytes == best
     script = (

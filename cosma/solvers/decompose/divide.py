@@ -171,16 +171,16 @@ def _bound(problem: Problem, order: Sequence[int], deadline: Deadline) -> tuple[
 @contextmanager
 def _solver(how: str, options: Options, deadline: Deadline) -> Iterator[_Solve]:
     """What solves stretches: this process, or several that are started when there is more than one stretch."""
-    inner = replace(
-        options, solver="auto", state_limit=min(options.state_limit, _PART_STATES), write_model=None, jobs=1,
-        known_order=(), known_bound=0,  # they are of the whole problem
+    inner = Options(
+        "auto", options.time_limit_s, min(options.state_limit, _PART_STATES), options.memory_limit_bytes,
+        programme=replace(options.programme, write_model=None),
     )  # fmt: skip
     one = partial(_solve_stretch, how=how, options=inner, deadline=deadline)
     pool: list[Workers] = []
 
     def run(todo: list[Stretch]) -> list[tuple[int, ...] | None]:
-        if options.jobs > 1 and len(todo) > 1 and not pool:
-            pool.append(Workers(options.jobs))
+        if options.divide.jobs > 1 and len(todo) > 1 and not pool:
+            pool.append(Workers(options.divide.jobs))
         if not pool:
             return list(map(one, todo))
         try:

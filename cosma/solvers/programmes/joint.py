@@ -287,7 +287,7 @@ def _rounds(
     for rounds in range(_MOST_ROUNDS):
         joint.programme.hint = joint.encode(best)
         joint.programme.known = (best.cost_bytes - moved) // joint.index.unit
-        solved = backends.minimise(joint.programme, backend, deadline, options.log)
+        solved = backends.minimise(joint.programme, backend, deadline, options.programme.log)
         found_bound = moved + max(0, solved.bound or 0) * joint.index.unit
         if found_bound > bound:
             bound, rests_on = found_bound, solved.rests_on

@@ -40,17 +40,17 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
     best = replacement.optimise(exported, DEFAULT_BACKEND, deadline.share(0.3))
     first_s = deadline.elapsed_s
-    if options.known_order and best.cost_bytes > options.known_bound:
-        known = Timeline.of(problem, options.known_order)
+    if options.search.known_order and best.cost_bytes > options.search.known_bound:
+        known = Timeline.of(problem, options.search.known_order)
         best = cheapest((best, replacement.optimise(known, DEFAULT_BACKEND, deadline.share(0.3))))
     if best.cost_bytes == 0:
         outcome = Outcome(best, 0, "nothing to evict", ("a known order fits without evictions",), 0, 0)
-    elif best.cost_bytes == options.known_bound:
+    elif best.cost_bytes == options.search.known_bound:
         why = ("no schedule moves less on a larger scratchpad",)
         outcome = Outcome(best, best.cost_bytes, "larger scratchpad", why)
     else:
         outcome = _search_all(problem, options, deadline, best)
-    return replace(_raised(outcome, options.known_bound), first_s=first_s)
+    return replace(_raised(outcome, options.search.known_bound), first_s=first_s)
 
 
 def _raised(outcome: Outcome, known_bound: int) -> Outcome:

@@ -20,11 +20,11 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """Eq. 1-12 with the strengthenings that are not left out. Requires capacity >= M_R."""
     backend = backends.chosen(options.inner)
     incumbent = three_orders(problem, options, DEFAULT_BACKEND, deadline.share(0.3))
-    skip = no_plan_cheaper(incumbent, "cutoff" in options.without, options, deadline)
+    skip = no_plan_cheaper(incumbent, "cutoff" in options.programme.without, options, deadline)
     if skip is not None:
         return skip
     first_s = deadline.elapsed_s
-    indices = index(problem, options.without)
+    indices = index(problem, options.programme.without)
     moved = incumbent.timeline.cost(())
     stated = TimeIndexed(indices, Programme("cosma", deadline, options.memory_limit_bytes))
     cutoff = (incumbent.cost_bytes - moved) // indices.unit if indices.has("cutoff") else None
@@ -37,7 +37,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     if indices.has("warm-start"):
         programme.hint = encode(stated, incumbent)
     size = measure(programme, indices.unit, options, deadline)
-    solved = backends.minimise(programme, backend, deadline, options.log)
+    solved = backends.minimise(programme, backend, deadline, options.programme.log)
     best, why = better_of(incumbent, None if solved.values is None else decode(stated, solved.values), backend)
     bound = moved + max(0, solved.bound or 0) * indices.unit
     reasons = (solved.why or f"{backend}: {solved.status}", why)
@@ -55,14 +55,14 @@ def solve_peak(problem: Problem, options: Options, deadline: Deadline) -> Outcom
     best = replacement.optimise(exported, DEFAULT_BACKEND, deadline.share(0.2))
     first_s = deadline.elapsed_s
     roomy = problem.with_capacity(max(problem.capacity_bytes, problem.peak_bytes(exported.order)))
-    indices = index(roomy, options.without)
+    indices = index(roomy, options.programme.without)
     stated = TimeIndexed(indices, Programme("cosma_peak", deadline, options.memory_limit_bytes))
     try:
         least_peak(stated)
     except ProgrammeTooLargeError as error:
         return too_large(best, error, options, first_s)
     size = measure(stated.programme, indices.unit, options, deadline)
-    solved = backends.minimise(stated.programme, backend, deadline.share(0.8), options.log)
+    solved = backends.minimise(stated.programme, backend, deadline.share(0.8), options.programme.log)
     why = [solved.why or f"{backend}: {solved.status}"]
     if solved.values is not None:
         found = replacement.optimise(Timeline.of(problem, order(stated, solved.values)), DEFAULT_BACKEND, deadline)
