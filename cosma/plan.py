@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from cosma.errors import InputError
 from cosma.files import read_input
+from cosma.graph import DType, Fusion
 from cosma.kinds import complain
 from cosma.problem import Problem
 
@@ -58,8 +59,8 @@ class Source:
 
     model: str
     fingerprint: str
-    dtype: Literal["int8", "float16", "float32"] | None
-    fusion: Literal["none", "pointwise"]
+    dtype: DType | None
+    fusion: Fusion
     weights: bool
     dims: dict[str, Annotated[int, Field(gt=0, lt=2**31)]]
 

@@ -1,13 +1,13 @@
 """Graph -> Graph: which operators run as one on this hardware."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import get_args
 
 from cosma.errors import InputError
+from cosma.graph import Fusion as Fusion  # noqa: PLC0414, exported
 from cosma.graph import Graph, Operator
 
-Fusion = Literal["none", "pointwise"]
-FUSIONS: tuple[Fusion, ...] = ("none", "pointwise")
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 # Unary elementwise operators, by their labels: one activation in, one out, computed while the data streams past.
 POINTWISE = frozenset(

@@ -11,9 +11,10 @@ from typing import Any
 
 from cosma.errors import InputError
 from cosma.files import PACKAGE, read_input
+from cosma.graph import Fusion
 from cosma.kinds import complain
 from cosma.names import shown
-from cosma.target.fusion import FUSIONS, Fusion
+from cosma.target.fusion import FUSIONS
 from cosma.target.spec import Compute, Figure, figures, hint, read_yaml, validate
 from cosma.units import parse_bytes, parse_quantity
 
