@@ -7,6 +7,8 @@ from typing import Literal
 from cosma.errors import InputError
 
 Kind = Literal["input", "weight", "activation", "output"]
+DType = Literal["int8", "float16", "float32"]  # element types that can replace those of a model
+Fusion = Literal["none", "pointwise"]  # which operators run as one, see target/fusion.py
 MAX_BYTES = 2**63 - 1
 
 

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from cosma.errors import InputError
 from cosma.files import read_input, write_atomic
+from cosma.graph import DType, Fusion
 from cosma.kinds import complain
 from cosma.modes import Run
 from cosma.picture import Box, picture
@@ -83,8 +84,8 @@ class Source:
 
     model: str
     fingerprint: str
-    dtype: Literal["int8", "float16", "float32"] | None
-    fusion: Literal["none", "pointwise"]
+    dtype: DType | None
+    fusion: Fusion
     weights: bool
     dims: dict[str, Annotated[int, Field(gt=0, lt=2**31)]]
 

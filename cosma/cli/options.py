@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from cosma.cli.terminal import warn_of
 from cosma.errors import InputError
+from cosma.graph import DType, Fusion
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared, Settings
@@ -43,10 +44,10 @@ hardware_options = together(
 model_options = together(
     click.option(
         "--dtype",
-        type=click.Choice(["int8", "float16", "float32"]),
+        type=click.Choice(get_args(DType)),
         help="Element type of all tensors.  [default: as in the file]",
     ),
-    click.option("--fusion", type=click.Choice(["none", "pointwise"]), help="Operator fusion.  [default: the spec's]"),
+    click.option("--fusion", type=click.Choice(get_args(Fusion)), help="Operator fusion.  [default: the spec's]"),
     click.option(
         "--weights/--no-weights", default=None, help="Whether parameters share the scratchpad.  [default: the spec's]"
     ),

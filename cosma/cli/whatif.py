@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -16,13 +16,14 @@ from cosma.cli.options import check_plot, json_option, limit_options, options_of
 from cosma.cli.streams import say
 from cosma.cli.terminal import console, keeping, progress, warn, warn_of
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
+from cosma.graph import DType, Fusion
 
 if TYPE_CHECKING:
     from cosma.compile import Prepared
     from cosma.experiments.row_files import RowFile
     from cosma.experiments.rows import Swept
     from cosma.experiments.sweep import Case
-    from cosma.frontend.imported import DType, Imported
+    from cosma.frontend.imported import Imported
     from cosma.target.hardware import Hardware
 
 _axes = together(
@@ -36,8 +37,8 @@ _axes = together(
         "--set", "sets", multiple=True, metavar="KEY=A,B",
         help="Figures of the specs, e.g. dram.bandwidth=8GB/s,16GB/s.",
     ),
-    click.option("--dtype", "dtypes", multiple=True, type=click.Choice(["int8", "float16", "float32"])),
-    click.option("--fusion", "fusions", multiple=True, type=click.Choice(["none", "pointwise"])),
+    click.option("--dtype", "dtypes", multiple=True, type=click.Choice(get_args(DType))),
+    click.option("--fusion", "fusions", multiple=True, type=click.Choice(get_args(Fusion))),
     click.option(
         "--weights", multiple=True, type=click.Choice(["yes", "no"]), help="Whether they share the scratchpad."
     ),
@@ -125,7 +126,7 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
     rated = any(spec.macs_per_s is not None for spec, _ in hardware)
 
     @lru_cache(maxsize=1)
-    def read(model: Path, dims: tuple[tuple[str, int], ...], dtype: "DType | None") -> "Imported":
+    def read(model: Path, dims: tuple[tuple[str, int], ...], dtype: DType | None) -> "Imported":
         deadline = Deadline.after(options[0].time_limit_s)
         imported = Reading(model, dict(dims), dtype, deadline, options[0].memory_limit_bytes).result()
         warn_of(model.name, imported)

@@ -1,14 +1,14 @@
 """What reading a model gives: plain data, which takes no library to look at."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from cosma.graph import DType as DType  # noqa: PLC0414, exported
 from cosma.graph import Graph
 
 if TYPE_CHECKING:
     import onnx
 
-DType = Literal["int8", "float16", "float32"]
 DTYPE_BITS: dict[DType, int] = {"int8": 8, "float16": 16, "float32": 32}
 Names = tuple[tuple[str, str], ...]  # (name, operator type)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cosma.deadline import Deadline
 from cosma.errors import InputError
-from cosma.frontend.imported import DType, Imported
+from cosma.frontend.imported import Imported
+from cosma.graph import DType
 from cosma.workers import processes
 
 _KIND = "reading"

@@ -14,13 +14,14 @@ import onnx_ir as ir
 
 from cosma.frontend import external, structure
 from cosma.frontend.dimensions import Dimensions
-from cosma.frontend.imported import DType, FoldedModel, Imported, Names
+from cosma.frontend.imported import FoldedModel, Imported, Names
 from cosma.frontend.lower import Sorted, is_random, lower, sort_nodes, static_shape
 from cosma.frontend.operators import label
 from cosma.frontend.parse import naming, read_tidy
 from cosma.frontend.roles import merge_twins
 from cosma.frontend.runnable import RunnableModel, with_data
 from cosma.frontend.shapes import infer
+from cosma.graph import DType
 
 
 def load(

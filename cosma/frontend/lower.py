@@ -13,11 +13,11 @@ import onnx_ir as ir
 from cosma.errors import InputError
 from cosma.frontend.checks import check_operands
 from cosma.frontend.dimensions import Open, explain_open
-from cosma.frontend.imported import DTYPE_BITS, DType, Names
+from cosma.frontend.imported import DTYPE_BITS, Names
 from cosma.frontend.macs import count_macs
 from cosma.frontend.operators import STANDARD, is_steering, label
 from cosma.frontend.roles import role
-from cosma.graph import MAX_BYTES, Graph, Kind, Operator, Tensor
+from cosma.graph import MAX_BYTES, DType, Graph, Kind, Operator, Tensor
 from cosma.target.quantisation import DEQUANTIZE, QUANTIZE
 
 _VIEWS = frozenset(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"])

@@ -1,1 +1,1 @@
-"""Machine and graph to what can run: specs, fusion."""
+"""Target machines: hardware specs, operator fusion, quantisation."""

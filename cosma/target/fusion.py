@@ -1,13 +1,13 @@
-"""Graph -> Graph: which operators run as one on this hardware."""
+"""Operator fusion: Graph -> Graph in which fused operators are one."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import get_args
 
 from cosma.errors import InputError
+from cosma.graph import Fusion as Fusion  # noqa: PLC0414, exported
 from cosma.graph import Graph, Operator
 
-Fusion = Literal["none", "pointwise"]
-FUSIONS: tuple[Fusion, ...] = ("none", "pointwise")
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 # Unary elementwise operators, by their labels: one activation in, one out, computed while the data streams past.
 POINTWISE = frozenset(
@@ -31,11 +31,11 @@ POINTWISE = frozenset(
 
 
 def fuse(graph: Graph, fusion: Fusion) -> Graph:
-    """The graph in which fused operators are one; `Operator.members` lists what each stands for.
+    """Fuse operators; `Operator.members` lists the nodes of each fused operator.
 
     "none": every operator on its own. "pointwise": a unary elementwise operator joins its producer
-    if that has a single output which nothing else reads; then a unary elementwise or Pad operator
-    that is left joins its only reader. Raises InputError on any other name.
+    if the producer has a single output with no other reader; then each remaining unary elementwise or
+    Pad operator joins its only reader. Raises InputError on any other name.
     """
     if fusion == "none":
         return graph
@@ -106,7 +106,7 @@ class _Fuser:
 
 
 def one_after_the_other(first: Operator, then: Operator, kept: Operator) -> Operator:
-    """`kept`, one of the two, with the work of both."""
+    """Return `kept`, which is `first` or `then`, with the members and multiply-accumulates of both."""
     return replace(
         kept,
         members=tuple(dict.fromkeys(first.members + then.members)),  # two may have the same DequantizeLinear

@@ -1,4 +1,4 @@
-"""Accelerator descriptions: what the specs of hw_specs/ say, in numbers."""
+"""Hardware: the figures of a spec of hw_specs/ as numbers."""
 
 import os
 import re
@@ -11,9 +11,10 @@ from typing import Any
 
 from cosma.errors import InputError
 from cosma.files import PACKAGE, read_input
+from cosma.graph import Fusion
 from cosma.kinds import complain
 from cosma.names import shown
-from cosma.target.fusion import FUSIONS, Fusion
+from cosma.target.fusion import FUSIONS
 from cosma.target.spec import Compute, Figure, figures, hint, read_yaml, validate
 from cosma.units import parse_bytes, parse_quantity
 
@@ -101,7 +102,7 @@ def load_hardware(
 
 
 def _replace_figures(document: dict[Any, Any], instead: Mapping[str, str | bool]) -> dict[Any, Any]:
-    """The document with other values under some dotted keys; what becomes of it is checked by `_parse`."""
+    """Replace the values of some dotted keys of a document; `_parse` checks the result."""
     document = dict(document)
     for key, value in instead.items():
         section, _, name = key.partition(".")

@@ -1,8 +1,8 @@
-"""Graph -> Graph: quantised networks as exported today, whose quantisation stands in nodes of its own (QDQ).
+"""Quantised networks in QDQ form: Graph -> Graph in which quantisation belongs to the operators around it.
 
-A convolution of eight bits is written DequantizeLinear -> Conv -> QuantizeLinear, all in floating point. Hardware and
-runtimes run the three as one operator, and what lies between operators has eight bits. So do plans. Pads that come
-before a convolution or pool belong to its padding.
+Exporters write an 8-bit convolution as DequantizeLinear -> Conv -> QuantizeLinear, all in floating point. Hardware and
+runtimes run the three as one operator, and tensors between operators have 8 bits. Plans do the same. A Pad before a
+convolution or pool becomes part of its padding.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ _CONTROL = frozenset(["If", "Loop", "Scan"])
 
 
 def join_quantisation(graph: Graph) -> Graph:
-    """The graph in which quantisation belongs to the operators around it; the same graph where there is none.
+    """Join quantisation with the operators around it; a graph without quantisation is returned unchanged.
 
     1. A QuantizeLinear joins the operator that writes what it reads, which then writes the few bits; past unary
     elementwise operators between the two. Nothing else may read the wide tensors on the way, and the model must not
@@ -49,7 +49,7 @@ def _join_quantize(graph: Graph) -> Graph:
 
 
 def _writer(graph: Graph, v: int) -> int | None:
-    """The operator that may take in v, which reads nothing but its result and constants."""
+    """Index of the operator that v may join, None if there is none; v reads only its result and constants."""
     source = _operand(graph, graph.operators[v])
     p = graph.producer[source] if source is not None and graph.is_private(source) else None
     return None if p is None or graph.operators[p].op_type in DEQUANTIZE | _CONTROL else p
@@ -89,7 +89,7 @@ def _join_pads(graph: Graph) -> Graph:
 
 
 def _one_group(first: Operator, then: Operator, kept: Operator) -> Operator:
-    """`kept`, one of the two, with the work of both. `then` reads one result of `first`, and nothing else does now."""
+    """Return `kept` (`first` or `then`) with the work of both; `then` is the only reader of one result of `first`."""
     (between,) = set(first.outputs) & set(then.inputs)
     inputs = [a for read in then.inputs for a in (first.inputs if read == between else (read,))]
     outputs = [a for made in first.outputs for a in (then.outputs if made == between else (made,))]
@@ -98,6 +98,6 @@ def _one_group(first: Operator, then: Operator, kept: Operator) -> Operator:
 
 
 def _operand(graph: Graph, operator: Operator) -> int | None:
-    """The first operand, None if that is constant or another one is not."""
+    """The first operand, None if it is constant or any other operand is not."""
     variable = [a for a in operator.inputs if graph.tensors[a].kind != "weight"]
     return variable[0] if variable and variable == [*operator.inputs[:1]] else None

@@ -1,4 +1,4 @@
-"""Spec files: the YAML as people write it, its keys and their meaning, each figure with its source."""
+"""Spec files: the keys of the YAML format and their meaning; each figure has a source."""
 
 import difflib
 from collections.abc import Hashable, Iterator, Sequence
@@ -30,7 +30,7 @@ class Figure(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _join_source(cls, value: object) -> object:
-        """Put a source together that YAML took apart at its commas: {source: data sheet, page 3}.
+        """Rejoin a source that YAML split at its commas: {source: data sheet, page 3}.
 
         What follows `source` without a value of its own can be nothing else, unless it looks like a key.
         """
@@ -163,9 +163,9 @@ def json_schema() -> dict[str, object]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what specs have no use for: keys said twice or merged, aliases, tags, and numbers.
+    """YAML loader that refuses duplicate and merged keys, aliases and tags, and does not convert numbers.
 
-    Figures are read as they stand: YAML would make 8 of 010 and 90 of 1:30. Raises YAMLError for tags.
+    Figures stay text: YAML would convert 010 to 8 and 1:30 to 90. Raises YAMLError for tags.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012, as in the base class
@@ -183,7 +183,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        """Keys as they stand, each once."""
+        """Read a mapping; keys stay text. Raises InputError for a duplicate key."""
         found: dict[Hashable, Any] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
@@ -196,9 +196,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(data: bytes) -> Any:
-    """What a YAML file holds: text, truth values, None, lists, mappings.
+    """Read a YAML file: text, booleans, None, lists, mappings.
 
-    Raises InputError for a file that is too long or no YAML, for keys given twice, aliases and tags.
+    Raises InputError for a file that is too long or not YAML, and for duplicate keys, aliases and tags.
     """
     if len(data) > _LARGEST:
         raise InputError(
@@ -212,7 +212,7 @@ def read_yaml(data: bytes) -> Any:
 
 
 def validate(document: object) -> Spec:
-    """A spec. Raises InputError with one line: what is missing, unknown or of another kind."""
+    """Validate a document. Raises InputError with one line: the key that is missing, unknown or of a wrong type."""
     if not isinstance(document, dict):
         kind = "empty" if document is None else f"a {type(document).__name__}"
         raise InputError(f"the spec is {kind}, not a mapping; see 'cosma specs' for examples")
@@ -228,7 +228,7 @@ def validate(document: object) -> Spec:
 
 
 def check_key(dotted: str) -> None:
-    """Raise InputError for what is no key of a figure, such as "dram.bandwidth"."""
+    """Raise InputError unless `dotted` is the key of a figure, such as "dram.bandwidth"."""
     section, _, key = dotted.partition(".")
     if section not in SECTIONS:
         raise InputError(_unknown_key((section,)))
@@ -237,7 +237,7 @@ def check_key(dotted: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """The most telling complaint of a validation, in one line: a typo first, which explains what is missing."""
+    """One line for a failed validation: an unknown key first, since a typo also makes a key missing."""
     first: Any = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -254,7 +254,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _unknown_key(location: tuple[Any, ...]) -> str:
-    """What is wrong with a key that does not exist, by its sections: where it belongs, or what was meant."""
+    """Error message for an unknown key: the section it belongs to, or the closest known key."""
     *outer, key = map(str, location)
     known = _known_keys(tuple(outer))
     other = [section for section, model in SECTIONS.items() if key in model.model_fields]
@@ -270,11 +270,11 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that looks most like another, None if none does."""
+    """The known word most similar to `word`, None if none is similar."""
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.5)), None)
 
 
 def hint(word: str, known: Sequence[str]) -> str:
-    """What may have been meant, to go behind a complaint."""
+    """Suffix of an error message that suggests the closest known word; "" if there is none."""
     close = closest(word, known)
     return f"; did you mean {close!r}?" if close else ""

@@ -1,8 +1,8 @@
 """Values on their way between processes: small ones through the pipe, large ones in a file.
 
-A message longer than a pipe's buffer blocks whoever writes it until it is read, for ever if the reader has been
-killed, and one that is half written blocks the reader. So what would not fit goes into a file, and its name through
-the pipe; unpickling gives the value itself.
+A message longer than the buffer of a pipe blocks its writer until it is read (for ever if the reader has been
+killed), and a half-written message blocks the reader. Therefore a large value is written to a file and only the file
+name goes through the pipe; unpickling returns the value itself.
 """
 
 import os
@@ -17,7 +17,7 @@ _INLINE = 16_384  # bytes of a pickle; pipes hold at least 65,536 on Linux and m
 
 
 class Parcel:
-    """Wraps a value for a trip through a pipe. folder: where its file goes; whoever made the folder removes it."""
+    """Wrap a value for transport through a pipe. folder: for the file of a large value; its creator removes it."""
 
     def __init__(self, value: Any, folder: str) -> None:
         self._value, self._folder = value, folder
@@ -33,7 +33,7 @@ class Parcel:
 
 
 def _fetch(name: str) -> Any:
-    """The value in a file, which is then removed."""
+    """Read a pickled value from a file and remove the file."""
     path = Path(name)
     data = path.read_bytes()
     with suppress(OSError):

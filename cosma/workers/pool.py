@@ -1,4 +1,4 @@
-"""Tasks on any `concurrent.futures.Executor`, processes here or a Dask cluster; killed workers are survived."""
+"""Task pool on any `concurrent.futures.Executor` (local processes, a Dask cluster); survives killed workers."""
 
 import importlib
 import re
@@ -22,9 +22,9 @@ class Failed:
 
 @dataclass(slots=True)
 class Crew:
-    """`width` tasks at a time. Tasks that ran when a worker died are tried again one by one.
+    """Run up to `width` tasks at a time; retry tasks that ran when a worker died, one by one.
 
-    One that its worker does not survive alone either, twice, has failed.
+    A task that kills its worker twice while running alone is reported as Failed.
     """
 
     start: Callable[[], Executor]
@@ -37,11 +37,11 @@ class Crew:
     _deaths: Counter[Hashable] = field(default_factory=Counter)
 
     def submit(self, ticket: Hashable, call: Callable[..., Any], *arguments: Any) -> None:
-        """Have `call(*arguments)` run; `finished` returns its result under the ticket."""
+        """Queue `call(*arguments)`; `finished` returns its result under the ticket."""
         self._waiting.append((ticket, (call, *arguments)))
 
     def finished(self) -> list[tuple[Hashable, Any]]:
-        """Wait until something is finished; tickets with results or Failed. Empty when nothing is left."""
+        """Wait for at least one task; return (ticket, result or Failed). Empty when no task is left."""
         found: list[tuple[Hashable, Any]] = []
         while not found:
             if not self._fill():
@@ -63,7 +63,7 @@ class Crew:
         return found
 
     def _fill(self) -> bool:
-        """Start what may run: suspects one at a time and nothing beside them. False where nothing can be started."""
+        """Start queued tasks: a suspect runs alone, others up to `width`. Returns False if no task can be started."""
         if self._executor is None:
             self._executor = self.start()
         self._alone = bool(self._suspects) or (self._alone and bool(self._running))
@@ -78,7 +78,7 @@ class Crew:
         return True
 
     def _recover(self, lost: list[tuple[Hashable, tuple[Any, ...]]]) -> list[tuple[Hashable, Any]]:
-        """A worker died, and with it the executor: have what it ran tried again, alone."""
+        """Replace the executor after a worker died; queue the lost tasks as suspects and return those that failed."""
         if self._alone:
             self._deaths.update(ticket for ticket, _ in lost)
         self.close()
@@ -88,7 +88,7 @@ class Crew:
         return [(ticket, Failed("its process was killed, again and again")) for ticket, _ in failed]
 
     def close(self) -> None:
-        """Stop everything that runs, at once."""
+        """Stop all running tasks at once."""
         executor, self._executor = self._executor, None
         if executor is None:
             return
@@ -106,7 +106,7 @@ def _explain(error: BaseException) -> Failed:
 
 @contextmanager
 def processes(jobs: int) -> Iterator[Crew]:
-    """Processes of this machine, started when the first task comes."""
+    """Crew of `jobs` processes of this machine, started with the first task."""
     crew = Crew(lambda: Workers(jobs), jobs)
     try:
         yield crew
@@ -116,7 +116,7 @@ def processes(jobs: int) -> Iterator[Crew]:
 
 @contextmanager
 def dask(address: str) -> Iterator[Crew]:
-    """The workers of the Dask scheduler at `address`, e.g. tcp://10.0.0.1:8786. Raises InputError without them."""
+    """Crew on the Dask scheduler at `address`, e.g. tcp://10.0.0.1:8786. Raises InputError if no worker answers."""
     try:
         distributed: Any = importlib.import_module("distributed")  # it is not typed
     except ImportError:

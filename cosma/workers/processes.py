@@ -1,4 +1,4 @@
-"""Processes that can be stopped: of solvers that ignore their time limit, of sweeps, of divide and conquer."""
+"""Processes that can be stopped: for solvers that ignore their time limit, for sweeps, for divide and conquer."""
 
 import atexit
 import multiprocessing
@@ -39,7 +39,7 @@ class OutOfMemoryError(StoppedError):
 
 
 class Workers(ProcessPoolExecutor):
-    """Processes that leave interrupts to this one, end when it has ended, are silent, and can be stopped at once."""
+    """Process pool that ignores interrupts, ends with its parent, prints nothing, and can be stopped at once."""
 
     def __init__(self, count: int) -> None:
         _start_tracker()  # before the executor does, whose queues need it
@@ -48,7 +48,7 @@ class Workers(ProcessPoolExecutor):
         super().__init__(count, mp_context=context, initializer=prepare_worker, initargs=(self._folder.name,))
 
     def submit(self, call: Callable[..., T], /, *arguments: Any, **named: Any) -> "Future[T]":
-        """As any executor does. Processes are started here."""
+        """Submit a call as any executor does; starts processes as needed."""
         with interrupts_held():
             return super().submit(_work, Parcel((call, arguments, named), self._folder.name))
 
@@ -58,7 +58,7 @@ class Workers(ProcessPoolExecutor):
         return list((self._processes or {}).values())
 
     def stop(self) -> None:
-        """End all processes, whatever they are doing."""
+        """Kill all processes and remove their folder."""
         for process in self.processes:
             kill(process.pid)
         self.shutdown(cancel_futures=True)  # its thread is soon done then; left alone it may trip over Python's end
@@ -66,13 +66,13 @@ class Workers(ProcessPoolExecutor):
 
 
 def _work(parcel: Any) -> Any:
-    """Call, in a worker, what a parcel held; the result goes back as one."""
+    """Run the call of a parcel in a worker; return its result as a parcel."""
     call, arguments, named = parcel
     return Parcel(call(*arguments, **named), _Worker.folder)
 
 
 class _Worker:
-    """What a worker knows of itself: where its parcels go, and standard error as it was before it fell silent."""
+    """State of a worker process: the folder of its parcels, and its original standard error."""
 
     folder = ""
     stderr: int | None = None
@@ -80,7 +80,7 @@ class _Worker:
 
 @contextmanager
 def heard(wanted: bool) -> Iterator[None]:
-    """Let libraries print (logs, licences) on standard error, if that is wanted; in a worker they are silent else."""
+    """Restore standard error for libraries that print logs or licences, if wanted; workers are silent otherwise."""
     if not wanted or _Worker.stderr is None:
         yield
         return
@@ -102,10 +102,11 @@ _WORKERS: dict[str, Workers] = {}
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Start processes here: one that is half started would complain on the terminal when Ctrl-C comes.
+    """Hold back Ctrl-C while processes start: a half-started process would print a traceback.
 
-    What is started never sees it, since it inherits the mask; this process sees it at the end. The mask alone would
-    not do for that: any other thread may receive the signal, and Python raises it in the main thread all the same.
+    Started processes inherit the signal mask and never see the signal; this process receives it on exit of the
+    context. The mask alone does not suffice: another thread may receive the signal, and Python would still raise it
+    in the main thread.
     """
     _start_tracker()  # clears the mask when it starts
     came: list[int] = []
@@ -123,7 +124,7 @@ def interrupts_held() -> Iterator[None]:
 
 
 def _start_tracker() -> None:
-    """Start what cleans up after processes that were stopped, and have it do so in silence."""
+    """Start the resource tracker of multiprocessing, which cleans up after stopped processes, without its warnings."""
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
     try:
@@ -136,7 +137,7 @@ def _start_tracker() -> None:
 
 
 def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) -> T:
-    """`call(*arguments)` in the process for this kind of work. Raises StoppedError a little after the deadline."""
+    """Run `call(*arguments)` in the process for this kind of work. Raises StoppedError shortly after the deadline."""
     if deadline.passed:
         raise StoppedError("had no time left")
     with _ended(kind):
@@ -145,9 +146,9 @@ def run(kind: str, deadline: Deadline, call: Callable[..., T], *arguments: Any) 
 
 
 def result_within(kind: str, future: "Future[T]", deadline: Deadline, memory_bytes: int) -> T:
-    """The result of what was submitted to the process for this kind of work. Raises StoppedError at the deadline.
+    """Result of a future of the process for this kind of work. Raises StoppedError at the deadline.
 
-    Raises OutOfMemoryError if the process and its children come to take more than `memory_bytes`.
+    Raises OutOfMemoryError if the process and its children take more than `memory_bytes`.
     """
     with _ended(kind):
         while sum(memory_of(process.pid) for process in worker(kind).processes) <= memory_bytes:
@@ -161,7 +162,7 @@ def result_within(kind: str, future: "Future[T]", deadline: Deadline, memory_byt
 
 @contextmanager
 def _ended(kind: str) -> Iterator[None]:
-    """End the process for a kind of work where it did not do it. Raises StoppedError saying why."""
+    """End the process for a kind of work if its call failed, and raise StoppedError with the reason."""
     try:
         yield
     except BrokenProcessPool:
@@ -176,13 +177,13 @@ def _ended(kind: str) -> Iterator[None]:
 
 
 def end(kind: str) -> None:
-    """End the process for a kind of work, if there is one, whatever it is doing."""
+    """Kill the process for a kind of work, if there is one."""
     if kind in _WORKERS:
         _WORKERS.pop(kind).stop()
 
 
 def worker(kind: str) -> Workers:
-    """The process for a kind of work; libraries that cannot share one are of different kinds."""
+    """Process for a kind of work, started on demand; libraries that cannot share a process use different kinds."""
     if kind not in _WORKERS:
         _WORKERS[kind] = Workers(1)
         atexit.register(_WORKERS[kind].shutdown, wait=False, cancel_futures=True)
@@ -190,7 +191,7 @@ def worker(kind: str) -> Workers:
 
 
 def memory_of(pid: int | None) -> int:
-    """Bytes of a process and of all that it has started, 0 once it has ended."""
+    """Resident bytes of a process and its descendants; 0 if it has ended."""
     total = 0
     with suppress(psutil.Error):
         process = psutil.Process(pid)
@@ -200,9 +201,9 @@ def memory_of(pid: int | None) -> int:
 
 
 def prepare_worker(folder: str) -> None:
-    """In a new process: leave interrupts to the parent, end when it has ended, however it did, and be silent.
+    """Set up a worker process: ignore interrupts, end when the parent has ended, print nothing.
 
-    What libraries print belongs to no output of this program (see `heard`). folder: where large results go.
+    folder: for large results. The output of libraries is discarded unless `heard` restores it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit.register(os._exit, 0)  # there is nothing to tidy up, which takes Python a tenth of a second
@@ -225,7 +226,7 @@ def prepare_worker(folder: str) -> None:
 
 
 def kill(pid: int, itself: bool = True) -> None:
-    """End a process and all that it has started: CBC is a programme of its own."""
+    """Kill a process and its descendants, e.g. CBC, which is a separate executable. itself: kill the process too."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         for one in [*process.children(recursive=True), *([process] if itself else [])]:
