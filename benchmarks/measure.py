@@ -28,7 +28,7 @@ from cosma.deadline import Deadline
 from cosma.frontend.load import load
 from cosma.milp import backends
 from cosma.milp.programme import Programme
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule import replacement
 from cosma.schedule.placed import to_plan
 from cosma.schedule.placement import Block, place
@@ -130,7 +130,7 @@ def measure_phases_of(path: Path) -> dict[str, Any]:
     settings = Settings("int8", "pointwise", False)
     prepared = prepare(path, Hardware("any", 2**62), settings)
     import_ms, imported = timed(lambda: load(path, {}, "int8"))
-    problem_ms, problem = timed(lambda: Problem(fuse(imported.graph, "pointwise").without_weights(), 2**62))
+    problem_ms, problem = timed(lambda: Problem(fuse(imported.graph, "pointwise").without_weights(), Memory(2**62)))
     peak = problem.peak_bytes(range(len(problem.graph.operators)))
     problem = problem.with_capacity((problem.working_set_bytes + peak) // 2)
     prepared = Prepared(prepared.imported, problem, prepared.source)
@@ -138,7 +138,7 @@ def measure_phases_of(path: Path) -> dict[str, Any]:
     best = outcome.best
     assert best is not None
     blocks = [Block(s, e, problem.sizes[a]) for a, s, e in best.timeline.intervals(best.evicted)]
-    place_ms, _ = timed(lambda: place(blocks, problem.capacity_bytes))
+    place_ms, _ = timed(lambda: place(blocks, problem.memory.capacity_bytes))
     plan = to_plan(best, outcome.bound_bytes, prepared.source, "any", "auto", "")
     verify_ms, _ = timed(lambda: require_valid(plan, problem))
     write_ms, _ = timed(plan.to_json)
@@ -147,7 +147,7 @@ def measure_phases_of(path: Path) -> dict[str, Any]:
         "place_ms": place_ms, "verify_ms": verify_ms, "write_ms": write_ms,
     }  # fmt: skip
     return {
-        "model": path.stem, "capacity_bytes": problem.capacity_bytes, "status": plan.claims.status,
+        "model": path.stem, "capacity_bytes": problem.memory.capacity_bytes, "status": plan.claims.status,
         "non_compulsory_bytes": plan.claims.non_compulsory_bytes, "bound_bytes": plan.claims.bound_bytes,
         **{key: round(ms, 2) for key, ms in times.items()},
         "machine": platform.machine(), "python": platform.python_version(),
@@ -174,7 +174,7 @@ def proof(problem: Problem, options: Options) -> dict[str, Any]:
     assert outcome.best is not None
     cost = outcome.best.cost_bytes
     return {
-        "capacity_bytes": problem.capacity_bytes,
+        "capacity_bytes": problem.memory.capacity_bytes,
         "status": "optimal" if cost == outcome.bound_bytes else "feasible",
         "non_compulsory_bytes": cost,
         "bound_bytes": outcome.bound_bytes,
@@ -213,7 +213,7 @@ def measure_randwire() -> Iterable[dict[str, Any]]:
     """RandWire-WS graphs of four seeds, with and without weighted sums."""
     for seed in range(4):
         for sums in (False, True):
-            problem = Problem(synthetic.randwire(seed, sums), 2**62)
+            problem = Problem(synthetic.randwire(seed, sums), Memory(2**62))
             for budget, capacity in budgets(problem):
                 head = {"model": problem.graph.name, "operators": len(problem.graph.operators), "budget": budget}
                 row = {**head, **proof(problem.with_capacity(capacity), Options(time_limit_s=600))}
@@ -224,9 +224,9 @@ def measure_randwire() -> Iterable[dict[str, Any]]:
 def grow(family: str, count: int) -> dict[str, Any]:
     """One synthetic stack, in this process: seconds, and the peak memory of the process."""
     make = {"nas_stack": synthetic.nas_stack, "transformer_stack": synthetic.transformer_stack}[family]
-    problem = Problem(make(count), 2**62)
+    problem = Problem(make(count), Memory(2**62))
     # NAS cells at the smallest peak of a short stack, which is that of any; blocks at M_R.
-    short = Problem(make(10), 2**62)
+    short = Problem(make(10), Memory(2**62))
     capacity = dict(budgets(short))["M_P" if family == "nas_stack" else "M_R"]
     row = proof(problem.with_capacity(capacity), Options())
     # Not getrusage: that counts the parent's memory too, from before the exec.
@@ -248,7 +248,10 @@ def measure_growth() -> Iterable[dict[str, Any]]:
 def small_instances() -> list[Problem]:
     """Graphs that the literal programme can be solved for, on their M_R, where something has to be evicted."""
     graphs = [synthetic.random_dag(seed, 10) for seed in range(20)]
-    problems = [Problem(synthetic.transformer_stack(1), 2**62), *(Problem(graph, 2**62) for graph in graphs)]
+    problems = [
+        Problem(synthetic.transformer_stack(1), Memory(2**62)),
+        *(Problem(graph, Memory(2**62)) for graph in graphs),
+    ]
     problems = [p.with_capacity(p.working_set_bytes) for p in problems]
     return [p for p in problems if portfolio.solve(p, Options(), Deadline.after(60)).bound_bytes][:4]
 

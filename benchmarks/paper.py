@@ -50,7 +50,7 @@ def all_runs() -> list[Run]:
             prepared = prepare(ROOT / "models" / f"{name}.onnx", Hardware("any", 2**62), settings)
             for budget, at in at_budgets(prepared, BUDGETS, Deadline.after(600)):
                 assert at is not None, f"M_P of {name} was not found in ten minutes"
-                hardware = Hardware("any", at.problem.capacity_bytes)
+                hardware = Hardware("any", at.problem.memory.capacity_bytes)
                 runs += [Run(at, hardware, budget, Options(s, SECONDS, divide=DivideOptions(2))) for s in SOLVERS]
     return runs
 

@@ -104,7 +104,7 @@ def networks() -> None:
                     network = network or Network.of(load_runnable(path)[1])
                     row = Ran(
                         model=path.stem, setting=setting, budget=budget, solver=solver,
-                        capacity_bytes=at.problem.capacity_bytes, status="",
+                        capacity_bytes=at.problem.memory.capacity_bytes, status="",
                     )  # fmt: skip
                     file.append(_run(row, at, network))
 
@@ -114,7 +114,7 @@ def _run(row: Ran, prepared: Prepared, network: Network) -> Ran:
     problem = prepared.problem
     options = Options(row.solver, LIMIT_S, memory_limit_bytes=2 * 2**30)
     try:
-        result = solve(prepared, Hardware("any", problem.capacity_bytes), options)
+        result = solve(prepared, Hardware("any", problem.memory.capacity_bytes), options)
     except CosmaError as error:
         return replace(row, status=f"no plan: {' '.join(str(error).split())[:100]}")
     if result.plan is None:

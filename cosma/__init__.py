@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cosma.graph import Graph, Operator, Tensor
     from cosma.modes import Mode, Overwrite, Stream
     from cosma.plan import Plan, read_plan, write_plan
-    from cosma.problem import Problem
+    from cosma.problem import Memory, Problem
     from cosma.solvers.options import DivideOptions, Options, ProgrammeOptions, Result, SearchOptions
     from cosma.target.hardware import Hardware, load_hardware
     from cosma.verify import check, replay, require_valid
@@ -30,7 +30,7 @@ _MODULES = {
     "cosma.graph": ("Graph", "Operator", "Tensor"),
     "cosma.modes": ("Mode", "Overwrite", "Stream"),
     "cosma.plan": ("Plan", "read_plan", "write_plan"),
-    "cosma.problem": ("Problem",),
+    "cosma.problem": ("Memory", "Problem"),
     "cosma.solvers.options": ("DivideOptions", "Options", "ProgrammeOptions", "Result", "SearchOptions"),
     "cosma.target.hardware": ("Hardware", "load_hardware"),
     "cosma.verify": ("check", "replay", "require_valid"),
@@ -42,6 +42,7 @@ __all__ = [
     "Graph",
     "Hardware",
     "InputError",
+    "Memory",
     "Mode",
     "Operator",
     "Options",

@@ -55,7 +55,7 @@ def state(imported: Imported, name: str, hardware: Hardware, settings: Settings)
     fusion = hardware.fusion if settings.fusion is None else settings.fusion
     weights = hardware.weights if settings.weights is None else settings.weights
     graph = fuse(join_quantisation(imported.graph), fusion)
-    problem = Problem(graph if weights else graph.without_weights(), hardware.capacity_bytes, hardware.alignment_bytes)
+    problem = Problem(graph if weights else graph.without_weights(), hardware.memory)
     dims = dict(sorted(settings.dims.items()))
     source = Source(shown(name), problem.fingerprint(), settings.dtype, fusion, weights, dims)
     return Prepared(imported, problem, source)

@@ -12,6 +12,23 @@ from cosma.units import align_up
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """A scratchpad: capacity in bytes, and the number that every address and size is a multiple of."""
+
+    capacity_bytes: int
+    alignment_bytes: int = 1
+
+    @property
+    def usable_bytes(self) -> int:
+        """The capacity in whole multiples of the alignment."""
+        return self.capacity_bytes // self.alignment_bytes * self.alignment_bytes
+
+    def aligned(self, size_bytes: int) -> int:
+        """A number of bytes as it counts: rounded up to the alignment."""
+        return align_up(size_bytes, self.alignment_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class Shortage:
     """Why no plan exists: the operator whose smallest working set exceeds the scratchpad (bytes)."""
 
@@ -30,7 +47,7 @@ class Shortage:
 class Problem:
     """What has to be planned. Operators and tensors are indices into `graph`.
 
-    Given: capacity and alignment in bytes, and for each operator its modes (default: the paper's one). Derived:
+    Given: the scratchpad, and for each operator its modes (default: the paper's one). Derived:
     `sizes[a]`, aligned up; `operands[v]`; `working_sets[v]`, the bytes that v takes with every operand resident, in
     the mode that takes least; `least_bytes[v]`, the same over all its runs; `runs[v]`, a run that fits: with every
     operand resident if that does, or else with the least bytes. Raises InputError where sizes add up to 2^63 or more,
@@ -38,8 +55,7 @@ class Problem:
     """
 
     graph: Graph
-    capacity_bytes: int
-    alignment_bytes: int = 1
+    memory: Memory
     modes: tuple[tuple[Mode, ...], ...] = ()
     sizes: tuple[int, ...] = field(init=False, repr=False)
     operands: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
@@ -48,7 +64,7 @@ class Problem:
     runs: tuple[Run, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        sizes = tuple(align_up(t.size_bytes, self.alignment_bytes) for t in self.graph.tensors)
+        sizes = tuple(self.memory.aligned(t.size_bytes) for t in self.graph.tensors)
         if sum(sizes) > MAX_BYTES:
             raise InputError(f"the tensors of {self.graph.name!r} add up to {sum(sizes)} bytes, more than 2^63 - 1")
         operators = self.graph.operators
@@ -64,7 +80,7 @@ class Problem:
         ]
         object.__setattr__(self, "working_sets", tuple(size for size, _ in whole))
         object.__setattr__(self, "least_bytes", tuple(size for size, _ in least))
-        fitting = (w if w[0] <= self.capacity_bytes else n for w, n in zip(whole, least, strict=True))
+        fitting = (w if w[0] <= self.memory.capacity_bytes else n for w, n in zip(whole, least, strict=True))
         object.__setattr__(self, "runs", tuple(run for _, run in fitting))
 
     def _check_modes(self) -> None:
@@ -91,7 +107,7 @@ class Problem:
 
     def with_capacity(self, capacity_bytes: int) -> "Problem":
         """The same problem on a scratchpad of another size."""
-        return replace(self, capacity_bytes=capacity_bytes)
+        return replace(self, memory=replace(self.memory, capacity_bytes=capacity_bytes))
 
     @property
     def has_choices(self) -> bool:
@@ -100,7 +116,7 @@ class Problem:
 
     def aligned(self, size_bytes: int) -> int:
         """A number of bytes as it counts: rounded up to the alignment."""
-        return align_up(size_bytes, self.alignment_bytes)
+        return self.memory.aligned(size_bytes)
 
     def effects(self, v: int, run: Run) -> Effects:
         """What a run of operator v does."""
@@ -134,7 +150,7 @@ class Problem:
 
     def shortages(self) -> list[Shortage]:
         """Every operator that does not fit on its own, the largest first; empty where a plan exists."""
-        large = [v for v, size in enumerate(self.least_bytes) if size > self.capacity_bytes]
+        large = [v for v, size in enumerate(self.least_bytes) if size > self.memory.capacity_bytes]
         return [self._shortage(v) for v in sorted(large, key=lambda v: -self.least_bytes[v])]
 
     def _shortage(self, v: int) -> Shortage:
@@ -142,7 +158,7 @@ class Problem:
         held = [(self.graph.tensors[a].name, self.sizes[a]) for a in found.resident]
         held += [("workspace" if a is None else f"buffer of {self.graph.tensors[a].name}", n) for a, n in found.buffers]
         operands = tuple(sorted(held, key=lambda x: -x[1]))
-        return Shortage(self.graph.operators[v].name, operands, self.least_bytes[v], self.capacity_bytes)
+        return Shortage(self.graph.operators[v].name, operands, self.least_bytes[v], self.memory.capacity_bytes)
 
     @property
     def compulsory_bytes(self) -> int:

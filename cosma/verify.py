@@ -37,8 +37,8 @@ def check(plan: Plan, problem: Problem) -> Replay:
         why = f"the plan is for another model or other settings: it was made for {plan.source.model!r}"
         return Replay((why,), compulsory, 0, 0, 0, 0)
     faults = []
-    if plan.alignment_bytes % problem.alignment_bytes:
-        needed = problem.alignment_bytes
+    if plan.alignment_bytes % problem.memory.alignment_bytes:
+        needed = problem.memory.alignment_bytes
         faults.append(f"planned for an alignment of {plan.alignment_bytes} B, the hardware needs {needed} B")
     found = replay(plan.schedule, problem)
     faults += [*found.violations, *_false_claims(plan.claims, found)]
@@ -253,11 +253,13 @@ class _Machine:
 
     def _check_place(self, t: int, what: str, offset: int, size: int) -> None:
         """Alignment, capacity, and overlaps, of which both neighbours are looked at."""
-        alignment, end = self.problem.alignment_bytes, offset + size
+        alignment, end = self.problem.memory.alignment_bytes, offset + size
         if offset % alignment:
             self._violate(t, f"{what} at {offset} is not aligned to {alignment} B")
-        if end > self.problem.capacity_bytes:
-            self._violate(t, f"{what} at [{offset}, {end}) lies outside the {self.problem.capacity_bytes} B scratchpad")
+        if end > self.problem.memory.capacity_bytes:
+            self._violate(
+                t, f"{what} at [{offset}, {end}) lies outside the {self.problem.memory.capacity_bytes} B scratchpad"
+            )
         # Valid ranges are disjoint, so only the neighbours can overlap; after a violation more may.
         i = bisect_left(self.ranges, (offset, end, -1))
         for start, stop, b in self.ranges[max(0, i - 1) : i + 1] if size else ():

@@ -71,7 +71,7 @@ def _shifted(plan: Plan, problem: Problem) -> Iterator[Mutant]:
             if offset >= 0:
                 changed = list(plan.residencies)
                 changed[i] = replace(r, offset_bytes=offset)
-                expected = _fault(plan.residencies, changed, problem.capacity_bytes)
+                expected = _fault(plan.residencies, changed, problem.memory.capacity_bytes)
                 yield Mutant("offset shifted", _rebuild(plan, problem, changed), expected)
 
 
@@ -106,7 +106,7 @@ def _swapped(plan: Plan, problem: Problem) -> Iterator[Mutant]:
         steps_ = list(plan.order)
         steps_[t], steps_[t + 1] = steps_[t + 1], steps_[t]
         depends = order[t] in graph.predecessors[order[t + 1]]
-        expected = "which it depends on" if depends else _fault(plan.residencies, moved, problem.capacity_bytes)
+        expected = "which it depends on" if depends else _fault(plan.residencies, moved, problem.memory.capacity_bytes)
         yield Mutant("steps swapped", _rebuild(replace(plan, order=tuple(steps_)), problem, moved), expected)
 
 

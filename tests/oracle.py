@@ -42,7 +42,7 @@ def least_traffic(problem: Problem, order: Sequence[int] | None = None) -> int |
 
 def _moves(problem: Problem, v: int, executed: frozenset[int], resident: frozenset[int], host: frozenset[int]):
     """(bytes moved, state afterwards) of every way to run operator v now."""
-    graph, sizes, align = problem.graph, problem.sizes, problem.alignment_bytes
+    graph, sizes, align = problem.graph, problem.sizes, problem.memory.alignment_bytes
     reads, writes = frozenset(graph.operators[v].inputs), frozenset(graph.operators[v].outputs)
     after = executed | {v}
     pending = frozenset(a for a, readers in enumerate(graph.readers) if any(r not in after for r in readers))
@@ -65,7 +65,7 @@ def _moves(problem: Problem, v: int, executed: frozenset[int], resident: frozens
                 for count in range(len(resident - needed) + 1):
                     for out in map(frozenset, itertools.combinations(sorted(resident - needed), count)):
                         kept = (resident - out) | needed | made
-                        if sum(sizes[a] for a in kept) + extra > problem.capacity_bytes:
+                        if sum(sizes[a] for a in kept) + extra > problem.memory.capacity_bytes:
                             continue
                         saved = stored | ((out | lost) & pending) - host
                         outputs = frozenset(a for a in made if graph.tensors[a].kind == "output")
@@ -123,7 +123,7 @@ def can_be_placed(blocks: Sequence[tuple[int, int, int]], capacity: int) -> bool
 
 def overfull_steps(timeline: Timeline, evicted: Iterable[int]) -> set[int]:
     """Steps at which what is resident exceeds the capacity, however it is placed."""
-    capacity, blocks = timeline.problem.capacity_bytes, timeline.layout(evicted).blocks
+    capacity, blocks = timeline.problem.memory.capacity_bytes, timeline.layout(evicted).blocks
     return {
         t for t in range(len(timeline.order)) if sum(b.size_bytes for b in blocks if b.start <= t < b.end) > capacity
     }

@@ -23,7 +23,7 @@ def compiled(
     hardware = Hardware("h", 2**40, alignment_bytes=alignment)
     prepared = prepare(path, hardware, Settings(None, fusion, weights))
     _, prepared = next(at_budgets(prepared, [budget], Deadline.after(60)))
-    hardware = replace(hardware, capacity_bytes=prepared.problem.capacity_bytes)
+    hardware = replace(hardware, capacity_bytes=prepared.problem.memory.capacity_bytes)
     options = Options(solver, limit_s, memory_limit_bytes=2 * 2**30)
     return solve(prepared, hardware, options).plan, prepared
 

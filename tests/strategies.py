@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cosma.graph import Graph, Operator, Tensor
 from cosma.modes import Mode, Overwrite, Stream
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 
 
 def random_graph(seed: int, most_operators: int = 7, sizes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8)) -> Graph:
@@ -43,7 +43,7 @@ def random_graph(seed: int, most_operators: int = 7, sizes: tuple[int, ...] = (0
 def random_problem(seed: int, most_operators: int = 7) -> Problem:
     """A random graph on a scratchpad between M_R and the peak of its order."""
     graph = random_graph(seed, most_operators)
-    problem = Problem(graph, 2**40)
+    problem = Problem(graph, Memory(2**40))
     low, high = problem.working_set_bytes, problem.peak_bytes(range(len(graph.operators)))
     return problem.with_capacity(max(1, random.Random(seed).randint(low, max(low, high))))
 
@@ -79,6 +79,6 @@ def _mode(problem: Problem, v: int, rng: random.Random, in_place: bool) -> Mode:
 
 def modal_problem(seed: int, most_operators: int = 5, in_place: bool = True) -> Problem:
     """A random problem with modes, on a scratchpad from its smallest capacity on."""
-    problem = with_modes(Problem(random_graph(seed, most_operators), 2**40), seed, in_place)
+    problem = with_modes(Problem(random_graph(seed, most_operators), Memory(2**40)), seed, in_place)
     low, high = problem.smallest_capacity_bytes, problem.peak_bytes(range(len(problem.graph.operators)))
     return problem.with_capacity(max(1, random.Random(-seed).randint(low, max(low, high))))

@@ -122,7 +122,7 @@ def test_reports_show_and_solve_nothing() -> None:
 def test_public_names() -> None:
     assert cosma.__all__ == sorted(cosma.__all__, key=lambda n: (n[0].islower(), n))
     assert set(cosma.__all__) == {
-        "CosmaError", "DivideOptions", "Graph", "Hardware", "InputError", "Mode", "Operator", "Options", "Overwrite", "Plan", "Problem",
+        "CosmaError", "DivideOptions", "Graph", "Hardware", "InputError", "Memory", "Mode", "Operator", "Options", "Overwrite", "Plan", "Problem",
         "ProgrammeOptions", "Result", "SearchOptions", "Settings", "Stream", "Tensor", "VerificationError", "check", "compare", "diff", "load_hardware",
         "prepare", "read_plan", "replay", "report", "require_valid", "run", "solve", "whatif", "write_plan",
     }  # fmt: skip

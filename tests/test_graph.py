@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from cosma.errors import InputError
 from cosma.graph import Graph, Operator, Tensor
 from cosma.modes import Mode, Overwrite, Stream
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.target.fusion import fuse
 from tests import oracle
 from tests.strategies import problems
@@ -52,7 +52,7 @@ def test_sizes_must_fit_63_bits() -> None:
             Graph("g", (Tensor("x", size, "input"), Tensor("y", 1, "output")), (Operator("a", "Op", (0,), (1,)),))
     big = Graph("g", (Tensor("x", 2**62, "input"), Tensor("y", 2**62, "output")), (Operator("a", "Op", (0,), (1,)),))
     with pytest.raises(InputError, match="add up to"):
-        Problem(big, 1)
+        Problem(big, Memory(1))
 
 
 def test_links_and_free_pairs() -> None:
@@ -116,12 +116,12 @@ def test_at_m_p_nothing_has_to_leave(problem: Problem) -> None:
 
 def test_alignment_and_modes() -> None:
     g = graph([("a", "Op", "x", "p"), ("b", "Op", "p", "y")])
-    problem = Problem(g, 64, 16)
+    problem = Problem(g, Memory(64, 16))
     assert problem.sizes == (16, 16, 16)
     assert problem.working_set_bytes == 32
     # A mode that streams x through 3 bytes (16 of the scratchpad); one in which y is written over p.
     modes = ((Mode(), Mode((Stream(0, 0, 16),))), (Mode(overwrites=(Overwrite(2, 1),)),))
-    other = Problem(g, 64, 16, modes)
+    other = Problem(g, Memory(64, 16), modes)
     assert other.working_sets == (32, 16)
     assert (other.least_bytes, other.smallest_capacity_bytes) == ((16, 16), 16)
     assert [run.mode for run in other.with_capacity(16).runs] == [1, 0]

@@ -43,7 +43,7 @@ def test_names_in_pictures_are_escaped() -> None:
     from cosma.schedule.replacement import optimise
     from cosma.schedule.timeline import Timeline
 
-    problem = cosma.Problem(graph, 8)
+    problem = cosma.Problem(graph, cosma.Memory(8))
     placed = optimise(Timeline.of(problem, range(1)), "cp-sat", Deadline.after(9))
     plan = to_plan(placed, 0, Source("<m>", problem.fingerprint(), None, "none", True, {}), "h", "s", "")
     assert "&lt;b&gt;&amp;: steps 0 to 0" in plan._repr_html_()

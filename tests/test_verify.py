@@ -195,7 +195,7 @@ def plan_of(problem: Problem, seconds: float = 60) -> Plan:
     from cosma.compile import Prepared
     from cosma.plan import Source
 
-    hardware = Hardware("h", max(1, problem.capacity_bytes))
+    hardware = Hardware("h", max(1, problem.memory.capacity_bytes))
     source = Source("random", problem.fingerprint(), None, "none", True, {})
     result = solve(Prepared(None, problem, source), hardware, Options(time_limit_s=seconds))  # type: ignore[arg-type]
     assert result.plan is not None

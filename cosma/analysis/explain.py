@@ -68,8 +68,8 @@ def explain(plan: Plan, problem: Problem, deadline: Deadline) -> Explanation:
     reasons = evictions(plan, timeline)
     return Explanation(
         plan=plan,
-        capacity_bytes=problem.capacity_bytes,
-        alignment_bytes=problem.alignment_bytes,
+        capacity_bytes=problem.memory.capacity_bytes,
+        alignment_bytes=problem.memory.alignment_bytes,
         working_set_bytes=problem.working_set_bytes,
         peak_bytes=max(timeline.footprint()),
         proof=_about_proof(plan),

@@ -95,7 +95,7 @@ class _Levers:
     def _capacities(self, here: int) -> Iterator[Lever]:
         """The least capacities at which the optimum falls, by bisection: more room never costs more."""
         peak = max(self.timeline.footprint())
-        low, then = self.problem.capacity_bytes, here
+        low, then = self.problem.memory.capacity_bytes, here
         for _ in range(STEPS_OF_CAPACITY):
             high, found = peak, None
             first = low
@@ -118,7 +118,7 @@ class _Levers:
             yield self._at_capacity(peak, nothing, "the same order, whose peak this is: nothing leaves early")
 
     def _at_capacity(self, capacity: int, then: int, assumes: str) -> Lever:
-        more = capacity - self.problem.capacity_bytes
+        more = capacity - self.problem.memory.capacity_bytes
         return self._lever(
             "capacity", f"+{more:,} B (+{format_bytes(more)}) of scratchpad: {capacity:,} B", then, assumes
         )

@@ -139,7 +139,7 @@ class _Explainer:
         problem, size = self.problem, self.problem.sizes[a]
         tensor = problem.graph.tensors[a]
         stores = problem.needs_store(a)
-        excess = {t: self.taken[t] + size - problem.capacity_bytes for t in range(before.end, after.start)}
+        excess = {t: self.taken[t] + size - problem.memory.capacity_bytes for t in range(before.end, after.start)}
         short = {t: missing for t, missing in excess.items() if missing > 0}
         saved = size * (2 if stores and len(self.stays[a]) == 2 else 1)  # what keeping it here would save
         stored = size if stores and number == 0 else 0
@@ -157,7 +157,7 @@ class _Explainer:
             hole=hole,
             alternatives=self._alternatives(a, short, saved) if short else (),
             cost_bytes=size + stored,
-            why=_sentence(size, problem.capacity_bytes, binding, hole),
+            why=_sentence(size, problem.memory.capacity_bytes, binding, hole),
         )
 
     def _binding(self, a: int, short: dict[int, int]) -> Binding:
@@ -183,7 +183,7 @@ class _Explainer:
 
     def _hole(self, before: Residency, after: Residency) -> int | None:
         """The lowest aligned address that is free from the start of one residency to the end of the next."""
-        alignment, size = self.problem.alignment_bytes, before.size_bytes
+        alignment, size = self.problem.memory.alignment_bytes, before.size_bytes
         others = [
             r
             for r in self.plan.residencies
@@ -194,7 +194,7 @@ class _Explainer:
             if offset + size <= r.offset_bytes:
                 break
             offset = max(offset, -(-(r.offset_bytes + r.size_bytes) // alignment) * alignment)
-        return offset if offset + size <= self.problem.capacity_bytes else None
+        return offset if offset + size <= self.problem.memory.capacity_bytes else None
 
     def _alternatives(self, a: int, short: dict[int, int], saved: int) -> tuple[Alternative, ...]:
         """The cheapest sets of kept gaps that make room for tensor `a` at the steps that are short.

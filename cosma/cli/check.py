@@ -116,7 +116,7 @@ def _markdown(prepared: "Prepared", result: "Result", hardware: str, rows: list[
     lines = [
         f"## cosma check: {markdown(prepared.source.model)} on {markdown(hardware)}: {verdict}",
         "",
-        f"{len(prepared.problem.graph.operators)} operators, scratchpad {prepared.problem.capacity_bytes:,} B, "
+        f"{len(prepared.problem.graph.operators)} operators, scratchpad {prepared.problem.memory.capacity_bytes:,} B, "
         f"status {result.status}; {passed} of {len(rows)} limits met.",
         "",
         "| what | bytes | limit | |",

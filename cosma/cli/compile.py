@@ -169,7 +169,7 @@ def _compile_json(
         "hardware": hardware.name,
         "solver": result.solver,
         "status": result.status,
-        "capacity_bytes": problem.capacity_bytes,
+        "capacity_bytes": problem.memory.capacity_bytes,
         "working_set_bytes": problem.working_set_bytes,
         "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
         "compulsory_bytes": problem.compulsory_bytes,

@@ -214,7 +214,7 @@ def _capacities(pads: tuple[str, ...], prepared: "Prepared", spec: "Hardware") -
     sizes: set[int] = set()
     for part in parts:
         sizes |= set(_sizes(part, prepared))
-    alignment = prepared.problem.alignment_bytes
+    alignment = prepared.problem.memory.alignment_bytes
     return [tuple(sorted({max(alignment, size // alignment * alignment) for size in sizes}))]
 
 

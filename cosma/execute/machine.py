@@ -102,7 +102,7 @@ class Machine:
 
     def _allocate(self) -> None:
         """Poison the whole scratchpad; lay out host memory in blocks of the sizes that are moved."""
-        capacity, free = self.problem.capacity_bytes, psutil.virtual_memory().available
+        capacity, free = self.problem.memory.capacity_bytes, psutil.virtual_memory().available
         if capacity > free:
             raise InputError(
                 f"a scratchpad of {capacity:,} B exceeds the {free:,} B of free memory; "

@@ -41,7 +41,7 @@ class Run:
         source, problem = self.prepared.source, self.prepared.problem
         return Compared(
             model=source.model, dtype=source.dtype, fusion=source.fusion, weights=source.weights, budget=self.budget,
-            capacity_bytes=problem.capacity_bytes, alignment_bytes=problem.alignment_bytes,
+            capacity_bytes=problem.memory.capacity_bytes, alignment_bytes=problem.memory.alignment_bytes,
             solver=self.options.solver, status="interrupted", compulsory_bytes=problem.compulsory_bytes, seconds=0.0,
             time_limit_s=self.options.time_limit_s, state_limit=self.options.state_limit,
             memory_limit_bytes=self.options.memory_limit_bytes, problem=source.fingerprint[7:19],
@@ -79,7 +79,7 @@ def runs_at(
         if at is None:
             yield budget, []
         else:
-            spec = replace(hardware, capacity_bytes=at.problem.capacity_bytes)
+            spec = replace(hardware, capacity_bytes=at.problem.memory.capacity_bytes)
             yield budget, [Run(at, spec, budget, each) for each in options]
 
 

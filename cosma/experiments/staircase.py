@@ -41,7 +41,7 @@ def grid_bytes(problem: Problem) -> int:
     """The optimum changes at multiples of this only: the common divisor of all that takes room."""
     modes = [mode for modes in problem.modes for mode in modes]
     buffers = [n for mode in modes for n in (mode.workspace_bytes, *(s.buffer_bytes for s in mode.streams))]
-    return gcd(*problem.sizes, *map(problem.aligned, buffers)) or problem.alignment_bytes
+    return gcd(*problem.sizes, *map(problem.aligned, buffers)) or problem.memory.alignment_bytes
 
 
 def staircase(problem: Problem) -> Search:

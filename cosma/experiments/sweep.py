@@ -78,7 +78,7 @@ class Case:
         return Swept(
             model=source.model, dims=",".join(f"{k}={v}" for k, v in source.dims.items()), dtype=source.dtype,
             fusion=source.fusion, weights=source.weights, hardware=self.hardware.name, instead=self.instead,
-            spec=figures_digest(self.hardware), alignment_bytes=problem.alignment_bytes,
+            spec=figures_digest(self.hardware), alignment_bytes=problem.memory.alignment_bytes,
             capacity_bytes=probe.capacity_bytes, solver=self.options.solver, time_limit_s=self.options.time_limit_s,
             state_limit=self.options.state_limit, memory_limit_bytes=self.options.memory_limit_bytes,
             problem=source.fingerprint[7:19], version=cosma.__version__, working_set_bytes=problem.working_set_bytes,
@@ -259,7 +259,7 @@ def _key(case: Case, probe: Probe) -> str:
     problem, o = case.prepared.problem, case.options
     return digest(
         [
-            case.prepared.source.fingerprint, problem.alignment_bytes, probe.capacity_bytes, probe.known_order,
+            case.prepared.source.fingerprint, problem.memory.alignment_bytes, probe.capacity_bytes, probe.known_order,
             probe.known_bound, o.solver, o.time_limit_s, o.state_limit, o.memory_limit_bytes,
             sorted(o.programme.without),
             code(),

@@ -45,7 +45,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
     problem, plan = prepared.problem, result.plan
     assert plan is not None
     claims = plan.claims
-    used = 100 * claims.peak_use_bytes / problem.capacity_bytes
+    used = 100 * claims.peak_use_bytes / problem.memory.capacity_bytes
     scratchpad = f"{format_bytes(hardware.capacity_bytes)} scratchpad, aligned to {hardware.alignment_bytes} B"
     total = claims.compulsory_bytes + claims.non_compulsory_bytes
     proved = f" (proved: {result.bound_name})" if result.status == "optimal" else ""
@@ -109,7 +109,8 @@ def describe_model(prepared: Prepared) -> str:
 
 def _describe_budget(problem: Problem) -> str:
     peak = problem.peak_bytes(range(len(problem.graph.operators)))
-    return f"{both(problem.capacity_bytes)}; M_R {both(problem.working_set_bytes)}; peak in exported order {both(peak)}"
+    capacity, least = both(problem.memory.capacity_bytes), both(problem.working_set_bytes)
+    return f"{capacity}; M_R {least}; peak in exported order {both(peak)}"
 
 
 def _estimate_rows(made: Estimates, prepared: Prepared) -> list[tuple[str, str]]:
@@ -180,7 +181,10 @@ def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> Non
             ("M_R", f"{both(problem.working_set_bytes)}, the largest working set"),
             ("peak", f"{both(problem.peak_bytes(range(len(graph.operators))))} in the exported order, nothing evicted"),
             ("compulsory", both(problem.compulsory_bytes)),
-            ("padding", f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.alignment_bytes} B"),
+            (
+                "padding",
+                f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.memory.alignment_bytes} B",
+            ),
             ("MACs", _describe_macs(graph)),
             ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
             *(("note", line) for line in imported.notes),

@@ -200,7 +200,7 @@ class _Builder:
                 for s in problem.modes[v][m].streams:
                     less = problem.aligned(s.buffer_bytes) - problem.sizes[s.tensor]
                     terms.append((self.streams[v][m, s.tensor], less // unit))
-            self.programme.at_most("room", terms, problem.capacity_bytes // unit - fixed)
+            self.programme.at_most("room", terms, problem.memory.capacity_bytes // unit - fixed)
 
     def _streamed(self, v: int | None, a: int) -> _Terms:
         """Whether operator v streams tensor a."""

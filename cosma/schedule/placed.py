@@ -33,8 +33,8 @@ def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, sol
         generator=generator,
         source=source,
         hardware=hardware,
-        capacity_bytes=problem.capacity_bytes,
-        alignment_bytes=problem.alignment_bytes,
+        capacity_bytes=problem.memory.capacity_bytes,
+        alignment_bytes=problem.memory.alignment_bytes,
         solver=solver,
         claims=Claims(
             status="optimal" if placed.cost_bytes == bound_bytes else "feasible",

@@ -78,7 +78,7 @@ class Timeline:
         object.__setattr__(self, "uses", tuple(tuple(steps) for steps in uses))
         object.__setattr__(self, "gaps", gaps)
         object.__setattr__(self, "lost", frozenset(g for g, gap in enumerate(gaps) if (gap.tensor, gap.first) in gone))
-        room = (problem.capacity_bytes - problem.run_bytes(v, self.runs[v]) for v in self.order)
+        room = (problem.memory.capacity_bytes - problem.run_bytes(v, self.runs[v]) for v in self.order)
         object.__setattr__(self, "room", tuple(room))
         object.__setattr__(self, "hosted", frozenset(hosted))
         object.__setattr__(self, "base_bytes", self._moved_anyway() - problem.compulsory_bytes)
@@ -114,7 +114,7 @@ class Timeline:
         taken, across = [], 0
         for t, room in enumerate(self.room):
             across += change[t]
-            taken.append(across + self.problem.capacity_bytes - room)
+            taken.append(across + self.problem.memory.capacity_bytes - room)
         return taken
 
     def intervals(self, evicted: Iterable[int]) -> list[tuple[int, int, int]]:
@@ -140,7 +140,7 @@ class Timeline:
     def tops(self) -> tuple[int, ...]:
         """For each step, the address at which its buffers begin if they end where the scratchpad does."""
         problem = self.problem
-        end = problem.capacity_bytes // problem.alignment_bytes * problem.alignment_bytes
+        end = problem.memory.usable_bytes
         return tuple(end - sum(problem.aligned(size) for _, size in e.buffers) for e in self.effects)
 
     def buffers_on_top(self) -> tuple[int, ...]:

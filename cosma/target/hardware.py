@@ -14,6 +14,7 @@ from cosma.files import PACKAGE, read_input
 from cosma.graph import Fusion
 from cosma.kinds import complain
 from cosma.names import shown
+from cosma.problem import Memory
 from cosma.target.fusion import FUSIONS
 from cosma.target.spec import Compute, Figure, figures, hint, read_yaml, validate
 from cosma.units import parse_bytes, parse_quantity
@@ -58,6 +59,11 @@ class Hardware:
                 f"(alignment {alignment} B); give a capacity such as 512 KiB"
             )
         object.__setattr__(self, "capacity_bytes", usable)
+
+    @property
+    def memory(self) -> Memory:
+        """The scratchpad as a problem has it."""
+        return Memory(self.capacity_bytes, self.alignment_bytes)
 
 
 def spec_names(folder: Path = SPEC_FOLDER) -> list[str]:

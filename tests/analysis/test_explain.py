@@ -13,7 +13,7 @@ from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
 from cosma.modes import Mode, Overwrite
 from cosma.plan import Plan, Source
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule.eviction import belady
 from cosma.schedule.placed import Placed, to_plan
 from cosma.schedule.replacement import settle
@@ -68,7 +68,7 @@ def test_reasons_are_those_of_brute_force(problem: Problem) -> None:
             for g in placed.evicted
             if placed.timeline.gaps[g].tensor == a and placed.timeline.gaps[g].second == e.returns
         )
-        excess = {t: taken[t] + e.size_bytes - problem.capacity_bytes for t in steps}
+        excess = {t: taken[t] + e.size_bytes - problem.memory.capacity_bytes for t in steps}
         assert e.why
         if e.binding is None:
             assert max(excess.values(), default=0) <= 0
@@ -103,7 +103,9 @@ def test_capacities_are_those_of_brute_force(seed: int) -> None:
     plan, _ = planned(problem)
     order = range(len(problem.graph.operators))
     peak = problem.peak_bytes(order)
-    least = {c: oracle.least_traffic(problem.with_capacity(c), order) for c in range(problem.capacity_bytes, peak + 1)}
+    least = {
+        c: oracle.least_traffic(problem.with_capacity(c), order) for c in range(problem.memory.capacity_bytes, peak + 1)
+    }
     levers = [lever for lever in explained(plan, problem).levers if lever.kind == "capacity"]
     falls = [c for c in least if c - 1 in least and least[c] < least[c - 1]]
     expected = [*[c for c in falls[:3] if c < peak], *([peak] if falls else [])]
@@ -118,7 +120,7 @@ def test_capacities_are_those_of_brute_force(seed: int) -> None:
 def test_in_place_and_better_replacement_are_those_of_brute_force(seed: int) -> None:
     problem = random_problem(seed, 6)
     graph = replace(problem.graph, operators=tuple(replace(v, op_type="Add") for v in problem.graph.operators))
-    problem = Problem(graph, problem.capacity_bytes)
+    problem = Problem(graph, Memory(problem.memory.capacity_bytes))
     plan, _ = planned(problem)
     order = range(len(graph.operators))
     modes = list(problem.modes)
@@ -143,7 +145,7 @@ def test_an_eviction_without_need_names_the_free_address() -> None:
         Tensor("x", 8, "input"), Tensor("a", 4, "activation"), Tensor("b", 4, "activation"), Tensor("y", 4, "output"),
     )  # fmt: skip
     operators = (Operator("p", "Op", (0,), (1,)), Operator("q", "Op", (0,), (2,)), Operator("r", "Op", (1, 2), (3,)))
-    problem = Problem(Graph("g", tensors, operators), 20)
+    problem = Problem(Graph("g", tensors, operators), Memory(20))
     gap = next(g for g, gap in enumerate(Timeline.of(problem, range(3)).gaps) if gap.tensor == 1)
     plan, _ = planned(problem, frozenset([gap]))
     explanation = explained(plan, problem)

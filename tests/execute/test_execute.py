@@ -132,7 +132,7 @@ def test_what_is_free_is_poisoned(branches) -> None:
 
     machine = machine_of(branches)
     machine.run()
-    assert machine._scratchpad.size == branches[1].problem.capacity_bytes
+    assert machine._scratchpad.size == branches[1].problem.memory.capacity_bytes
     assert (machine._scratchpad == POISON).all()  # nothing is left after the last step
     with pytest.raises(VerificationError, match=r"step 0: bytes in .* changed, though nothing resides there"):
         machine_of(branches, Leaky).run()
@@ -363,7 +363,7 @@ def test_trace_has_tracks_and_a_counter(branches) -> None:
         assert [r["name"] for r in rows if r["ph"] == "X" and r["tid"] == 1] == [s.operator for s in plan.order]
         counter = [r["args"]["bytes"] for r in rows if r["ph"] == "C"]
         assert counter[-1] == 0
-        assert 0 < max(counter) <= prepared.problem.capacity_bytes
+        assert 0 < max(counter) <= prepared.problem.memory.capacity_bytes
         for track in tracks:
             assert_no_overlap([r for r in rows if r["ph"] == "X" and r["tid"] == track])
 

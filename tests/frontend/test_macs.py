@@ -9,7 +9,7 @@ from onnx import TensorProto, numpy_helper
 
 from cosma.frontend.load import load
 from cosma.graph import Graph, Operator, Tensor
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.target.fusion import fuse
 from tests.conftest import MODELS, model, node, save, value
 
@@ -120,7 +120,7 @@ def test_fusion_adds_and_plans_do_not_see() -> None:
     assert graph.macs == fused.macs == graph.without_weights().macs == 111
     assert graph.uncounted == fused.uncounted == graph.without_weights().uncounted == ("conv", "relu")
     bare = Graph("g", graph.tensors, tuple(replace(v, macs=0, uncounted=()) for v in operators))
-    assert Problem(bare, 100).fingerprint() == Problem(graph, 100).fingerprint()
+    assert Problem(bare, Memory(100)).fingerprint() == Problem(graph, Memory(100)).fingerprint()
 
 
 def test_inspect_shows_them(run) -> None:

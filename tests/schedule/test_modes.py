@@ -13,7 +13,7 @@ from cosma.execute.run import execute
 from cosma.graph import Graph, Operator, Tensor
 from cosma.modes import Effects, Mode, Overwrite, Run, Stream, effects
 from cosma.plan import Plan, Source
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule import replacement
 from cosma.schedule.placed import to_plan, violations
 from cosma.schedule.timeline import Timeline
@@ -73,7 +73,7 @@ def chain(*sizes: int) -> Graph:
 
 def test_a_streamed_input_and_output() -> None:
     """8 B in, 8 B out, through buffers of 2 and 3 B: 5 B of scratchpad suffice, and nothing but compulsory bytes moves."""
-    problem = Problem(chain(8, 8), 5, modes=((Mode((Stream(0, 2, 8), Stream(1, 3, 8))),),))
+    problem = Problem(chain(8, 8), Memory(5), modes=((Mode((Stream(0, 2, 8), Stream(1, 3, 8))),),))
     assert (problem.working_set_bytes, problem.smallest_capacity_bytes, problem.compulsory_bytes) == (16, 5, 16)
     placed = planned(problem, range(1))
     assert (placed.cost_bytes, placed.bound_bytes) == (0, 0)
@@ -88,7 +88,7 @@ def test_a_streamed_input_and_output() -> None:
 def test_a_streamed_activation_is_stored_once_and_read_twice() -> None:
     """The middle tensor fits nowhere: written 10 B, read in two passes 20 B; 30 B besides the compulsory ones."""
     modes = ((Mode((Stream(1, 1, 10),)),), (Mode((Stream(1, 1, 20),)),))
-    problem = Problem(chain(4, 10, 4), 6, modes=modes)
+    problem = Problem(chain(4, 10, 4), Memory(6), modes=modes)
     placed = planned(problem, range(2))
     assert (placed.cost_bytes, placed.bound_bytes) == (30, 30)
     assert placed.timeline.runs == (Run(0, frozenset({1})), Run(0, frozenset({1})))
@@ -98,11 +98,11 @@ def test_a_streamed_activation_is_stored_once_and_read_twice() -> None:
 def test_an_output_over_its_input() -> None:
     """In place a chain of equal tensors needs one of them, and all lie at one address."""
     over = tuple((Mode(overwrites=(Overwrite(v + 1, v),)),) for v in range(3))
-    problem = Problem(chain(8, 8, 8, 8), 8, modes=over)
+    problem = Problem(chain(8, 8, 8, 8), Memory(8), modes=over)
     placed = planned(problem, range(3))
     assert (problem.working_set_bytes, placed.cost_bytes, set(placed.offsets)) == (8, 0, {0})
     assert not violations(placed)
-    assert planned(Problem(chain(8, 8, 8, 8), 16), range(3)).cost_bytes == 0
+    assert planned(Problem(chain(8, 8, 8, 8), Memory(16)), range(3)).cost_bytes == 0
 
 
 def test_what_is_overwritten_is_stored_before_if_it_is_read_again() -> None:
@@ -119,7 +119,7 @@ def test_what_is_overwritten_is_stored_before_if_it_is_read_again() -> None:
     over = Mode(overwrites=(Overwrite(2, 1),))
     paper = (Mode(),)
     for modes, least in (((over,), 8), ((over, Mode()), 0)):
-        problem = Problem(graph, 100, modes=(paper, modes, paper))
+        problem = Problem(graph, Memory(100), modes=(paper, modes, paper))
         placed = planned(problem, range(3))
         assert placed.cost_bytes == placed.bound_bytes == oracle.least_traffic(problem) == least
         assert not violations(placed)
@@ -127,7 +127,7 @@ def test_what_is_overwritten_is_stored_before_if_it_is_read_again() -> None:
 
 def test_a_distance_between_an_output_and_its_input() -> None:
     """An output of 6 B that begins 2 B before its input of 6 B: 8 B in all."""
-    problem = Problem(chain(6, 6), 8, modes=((Mode(overwrites=(Overwrite(1, 0, 2),)),),))
+    problem = Problem(chain(6, 6), Memory(8), modes=((Mode(overwrites=(Overwrite(1, 0, 2),)),),))
     placed = planned(problem, range(1))
     assert problem.working_set_bytes == 8
     assert placed.offsets == (2, 0)
@@ -159,7 +159,7 @@ def test_effects() -> None:
 )
 def test_modes_that_are_none(mode: Mode, why: str) -> None:
     with pytest.raises(ValueError, match=f"mode 0 of operator 'op0': .*{why}"):
-        Problem(chain(8, 8), 20, modes=((mode,),))
+        Problem(chain(8, 8), Memory(20), modes=((mode,),))
 
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
@@ -168,10 +168,10 @@ def test_a_solver_that_cannot_choose_modes_is_refused_by_name(solver: str) -> No
     assert problem.has_choices
     prepared = Prepared(None, problem, Source("", problem.fingerprint(), None, "none", True, {}))  # type: ignore[arg-type]
     if solver == "compact":
-        assert solve(prepared, Hardware("h", problem.capacity_bytes), Options(solver)).plan is not None
+        assert solve(prepared, Hardware("h", problem.memory.capacity_bytes), Options(solver)).plan is not None
     else:
         with pytest.raises(InputError, match=f"solver '{solver}' cannot choose how operators run; use one of compact"):
-            solve(prepared, Hardware("h", problem.capacity_bytes), Options(solver))
+            solve(prepared, Hardware("h", problem.memory.capacity_bytes), Options(solver))
     assert SOLVERS[solver].supports(random_problem(3))
 
 
@@ -180,7 +180,7 @@ def test_a_solver_that_cannot_choose_modes_is_refused_by_name(solver: str) -> No
 
 def streamed_plan() -> tuple[Plan, Problem]:
     modes = ((Mode((Stream(1, 1, 10),)),), (Mode((Stream(1, 1, 20),), 1),))
-    problem = Problem(chain(4, 10, 4), 6, modes=modes)
+    problem = Problem(chain(4, 10, 4), Memory(6), modes=modes)
     return to_plan(
         planned(problem, range(2)), 30, Source("", problem.fingerprint(), None, "none", True, {}), "", "", ""
     ), problem
@@ -240,7 +240,7 @@ def test_wrong_streams_are_named() -> None:
 
 
 def test_an_output_beside_the_input_that_it_overwrites() -> None:
-    problem = Problem(chain(8, 8), 16, modes=((Mode(overwrites=(Overwrite(1, 0),)),),))
+    problem = Problem(chain(8, 8), Memory(16), modes=((Mode(overwrites=(Overwrite(1, 0),)),),))
     plan = to_plan(planned(problem, range(1)), 0, Source("", problem.fingerprint(), None, "none", True, {}), "", "", "")
     stays = tuple(replace(r, offset_bytes=8) if r.tensor == "t1" else r for r in plan.residencies)
     found = check(replace(plan, residencies=stays), problem).violations

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
 from cosma.milp.backends import BUNDLED
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule import replacement
 from cosma.schedule.eviction import belady
 from cosma.schedule.packing import proved_unplaceable
@@ -37,7 +37,7 @@ def overlaps(placed: replacement.Placed) -> bool:
     for ((a, s, e), o), ((b, s2, e2), o2) in itertools.combinations(rows, 2):
         if s < e2 and s2 < e and o < o2 + problem.sizes[b] and o2 < o + problem.sizes[a]:
             return True
-    return any(o + problem.sizes[a] > problem.capacity_bytes for (a, _, _), o in rows)
+    return any(o + problem.sizes[a] > problem.memory.capacity_bytes for (a, _, _), o in rows)
 
 
 @settings(max_examples=400, deadline=None)
@@ -70,10 +70,10 @@ def test_belady_is_feasible_and_no_better_than_the_optimum(problem: Problem) -> 
 @given(problems)
 def test_more_memory_never_costs_more_and_scaling_scales(problem: Problem) -> None:
     cost = solve(problem).bound_bytes
-    assert solve(problem.with_capacity(problem.capacity_bytes + 3)).bound_bytes <= cost
+    assert solve(problem.with_capacity(problem.memory.capacity_bytes + 3)).bound_bytes <= cost
     graph = problem.graph
     scaled = Graph("s", tuple(Tensor(t.name, 5 * t.size_bytes, t.kind) for t in graph.tensors), graph.operators)
-    assert solve(Problem(scaled, 5 * problem.capacity_bytes)).bound_bytes == 5 * cost
+    assert solve(Problem(scaled, Memory(5 * problem.memory.capacity_bytes))).bound_bytes == 5 * cost
 
 
 def least_placed_traffic(timeline: Timeline) -> int:
@@ -84,7 +84,9 @@ def least_placed_traffic(timeline: Timeline) -> int:
         cost = timeline.cost(evicted)
         if best is None or cost < best:
             blocks = [(s, e, problem.sizes[a]) for a, s, e in timeline.intervals(evicted)]
-            if not oracle.overfull_steps(timeline, evicted) and oracle.can_be_placed(blocks, problem.capacity_bytes):
+            if not oracle.overfull_steps(timeline, evicted) and oracle.can_be_placed(
+                blocks, problem.memory.capacity_bytes
+            ):
                 best = cost
     assert best is not None
     return best
@@ -112,12 +114,14 @@ def fragmenting_problem() -> Problem:
     reads: tuple[tuple[int, ...], ...] = ((), (0,), (), (1,), (1,), (2,), (4,), (5,), (6,))
     read = {a for r in reads for a in r}
     tensors = tuple(Tensor(f"t{a}", s, "activation" if a in read else "output") for a, s in enumerate(sizes))
-    return Problem(Graph("f", tensors, tuple(Operator(f"op{v}", "Op", r, (v,)) for v, r in enumerate(reads))), 8)
+    return Problem(
+        Graph("f", tensors, tuple(Operator(f"op{v}", "Op", r, (v,)) for v, r in enumerate(reads))), Memory(8)
+    )
 
 
 def test_fragmentation_is_cut_off_and_paid_for() -> None:
     problem = fragmenting_problem()
-    assert problem.peak_bytes(range(9)) == problem.capacity_bytes
+    assert problem.peak_bytes(range(9)) == problem.memory.capacity_bytes
     placed = solve(problem)
     assert placed.cost_bytes == least_placed_traffic(file_order(problem)) > 0
     assert placed.bound_bytes == placed.cost_bytes  # the cuts are proved, so it is the optimum with addresses
@@ -132,7 +136,7 @@ def test_fragmentation_is_proved_where_there_is_one_schedule_only() -> None:
         Operator(v.name, "Op", (*v.inputs, *([count + i - 1] if i else [])), (*v.outputs, count + i))
         for i, v in enumerate(graph.operators)
     )
-    problem = Problem(Graph("chained", graph.tensors + links, operators), 8)
+    problem = Problem(Graph("chained", graph.tensors + links, operators), Memory(8))
     assert problem.graph.has_single_order
     outcome = portfolio.solve(problem, Options(), Deadline.after(60))
     best = least_placed_traffic(file_order(fragmenting_problem()))

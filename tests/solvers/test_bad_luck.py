@@ -8,7 +8,7 @@ import pytest
 from cosma.compile import Prepared, solve
 from cosma.graph import Graph, Operator, Tensor
 from cosma.plan import Source
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.solvers.options import Options, Result
 from cosma.solvers.search.space import whole
 from cosma.solvers.search.strategies import smallest_peak
@@ -32,7 +32,7 @@ def graph(rows: Sequence[tuple[Sequence[int], int]], inputs: Sequence[int] = (4,
 def solve_at(problem: Problem, **limits: object) -> Result:
     source = Source("bad luck", problem.fingerprint(), None, "none", True, {})
     options = Options(**{"time_limit_s": 6.0, **limits})  # type: ignore[arg-type]
-    result = solve(Prepared(None, problem, source), Hardware("h", problem.capacity_bytes), options)  # type: ignore[arg-type]
+    result = solve(Prepared(None, problem, source), Hardware("h", problem.memory.capacity_bytes), options)  # type: ignore[arg-type]
     if result.plan is None:
         assert result.status == "infeasible"
         assert result.shortage is not None
@@ -44,7 +44,7 @@ def solve_at(problem: Problem, **limits: object) -> Result:
 
 
 def at_m_r(g: Graph, extra: int = 0) -> Problem:
-    problem = Problem(g, 2**50)
+    problem = Problem(g, Memory(2**50))
     return problem.with_capacity(problem.working_set_bytes + extra)
 
 
@@ -86,9 +86,9 @@ GRAPHS = {
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("extra", [-1, 0, 1, 300])
 def test_a_verified_plan_or_a_clear_infeasible(name: str, extra: int) -> None:
-    problem = at_m_r(GRAPHS[name], max(extra, 1 - at_m_r(GRAPHS[name]).capacity_bytes))
+    problem = at_m_r(GRAPHS[name], max(extra, 1 - at_m_r(GRAPHS[name]).memory.capacity_bytes))
     result = solve_at(problem, state_limit=3000, time_limit_s=3.0)
-    assert (result.status == "infeasible") == (problem.capacity_bytes < problem.working_set_bytes)
+    assert (result.status == "infeasible") == (problem.memory.capacity_bytes < problem.working_set_bytes)
 
 
 @pytest.mark.parametrize("solver", ["auto", "divide", "joint", "paper", "paper-peak:cbc", "compact", "compact:highs"])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule.eviction import TooManySumsError, least_bytes
 from cosma.schedule.placed import violations
 from cosma.schedule.placement import Block
@@ -33,7 +33,7 @@ def simulate(problem: Problem, order: Sequence[int], rule: str) -> tuple[int, li
 
     last_used: dict[int, int] = {}
     for t, needed in enumerate(operands):
-        room = problem.capacity_bytes - sum(sizes[a] for a in needed)
+        room = problem.memory.capacity_bytes - sum(sizes[a] for a in needed)
         others = [a for a in held if a not in needed]
         shortage = sum(sizes[a] for a in others) - room
         if shortage > 0:
@@ -101,7 +101,7 @@ def test_bytes_and_feasibility_are_reproduced(name: str) -> None:
         size = arena_bytes(intervals, problem.sizes, len(order), name != "best-fit")
         options = Options(name)
         outcome = registry.find(options).solve(problem, options, FOREVER)
-        if size > problem.capacity_bytes:
+        if size > problem.memory.capacity_bytes:
             assert outcome.best is None, seed
             assert f"the arena needs {size:,} B" in outcome.why[0]
             infeasible += 1
@@ -124,7 +124,7 @@ def test_too_many_sums_are_a_reason() -> None:
 
     sizes = [2**30 + 2**i for i in range(26)]
     g = graph([*(([0], s) for s in sizes), (range(1, 27), 1), ([0], sum(sizes))], inputs=[1])
-    problem = Problem(g, sum(sizes) + 2)
+    problem = Problem(g, Memory(sum(sizes) + 2))
     timeline = Timeline.of(problem, (*range(26), 27, 26))
     with pytest.raises(TooManySumsError, match="different sums"):
         least_bytes(timeline.of(problem.with_capacity(problem.working_set_bytes + 2**34), timeline.order))

@@ -12,7 +12,7 @@ import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule import replacement
 from cosma.schedule.placed import violations
 from cosma.schedule.timeline import Timeline
@@ -55,7 +55,7 @@ def test_a_plans_stretch_is_a_solution_that_costs_what_the_plan_pays() -> None:
         for start, end in itertools.pairwise(cuts):
             part = stretch(ledger, start, end)
             count = len(part.problem.graph.operators)
-            assert part.problem.working_set_bytes <= problem.capacity_bytes
+            assert part.problem.working_set_bytes <= problem.memory.capacity_bytes
             assert oracle.least_traffic(part.problem, range(count)) <= part.cost_bytes, (seed, start, end)
             total += part.cost_bytes
         assert total == ledger.placed.cost_bytes
@@ -126,7 +126,7 @@ def test_what_is_known_of_the_whole_is_not_taken_for_a_part() -> None:
         exact = run(problem, "auto")
         best = exact.best.cost_bytes
         assert exact.bound_bytes == best
-        larger = problem.with_capacity(problem.capacity_bytes + 1)
+        larger = problem.with_capacity(problem.memory.capacity_bytes + 1)
         known = run(larger, "auto")
         there = SearchOptions(known.best.timeline.order, known.bound_bytes)
         for solver in ("auto", "divide"):
@@ -180,7 +180,7 @@ def test_no_window_that_was_looked_at_improves_the_plan() -> None:
     unproved = 0
     for seed in (30007, 30014, 30030):
         graph = random_graph(seed, 60, (1, 2, 3, 4, 6, 8))
-        problem = Problem(graph, 2**40)
+        problem = Problem(graph, Memory(2**40))
         problem = problem.with_capacity(problem.working_set_bytes)
         outcome = divide.solve(problem, Options("divide:paper", time_limit_s=300), Deadline.after(300))
         best = outcome.best

@@ -13,7 +13,7 @@ from cosma.milp import backends, ortools_backend, pulp_backend
 from cosma.milp.backends import BUNDLED
 from cosma.milp.programme import Programme, Solved
 from cosma.modes import Mode
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule.placed import violations
 from cosma.solvers import registry
 from cosma.solvers.options import Options, ProgrammeOptions
@@ -142,7 +142,7 @@ def test_addresses_are_part_of_the_paper_programme() -> None:
         Operator(v.name, "Op", (*v.inputs, *([9 + i - 1] if i else [])), (*v.outputs, 9 + i))
         for i, v in enumerate(graph.operators)
     )
-    chained = Problem(Graph("chained", graph.tensors + links, operators), 8)
+    chained = Problem(Graph("chained", graph.tensors + links, operators), Memory(8))
     best = run(chained, "auto").best.cost_bytes
     assert best > 0
     for solver in ("paper", "joint"):
@@ -157,7 +157,7 @@ def test_workspaces_are_part_of_the_programmes() -> None:
         problem = tight(seed, 6)
         rng = random.Random(seed)
         modes = tuple((Mode(workspace_bytes=rng.choice((0, 0, 1, 3))),) for _ in problem.modes)
-        problem = Problem(problem.graph, problem.capacity_bytes + 3, 1, modes)
+        problem = Problem(problem.graph, Memory(problem.memory.capacity_bytes + 3, 1), modes)
         best = oracle.least_traffic(problem)
         for solver in EXACT:
             outcome = run(problem, solver)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from cosma.analysis.levers import least_bytes
 from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule import replacement
 from cosma.schedule.timeline import Timeline
 from cosma.solvers.options import Options
@@ -52,7 +52,7 @@ def branching(seed: int) -> Problem:
     last = add(ends[:split], 2)
     last = add([last, *ends[split:], *([root] if rng.random() < 0.5 else [])], 1)
     tensors[-1] = Tensor("y", 1, "output")
-    problem = Problem(Graph("branching", tuple(tensors), tuple(operators)), 2**20)
+    problem = Problem(Graph("branching", tuple(tensors), tuple(operators)), Memory(2**20))
     return problem.with_capacity(problem.working_set_bytes + rng.choice((0, 0, 1, 2)))
 
 
@@ -255,7 +255,7 @@ def chain_of(blocks: int, seed: int) -> Problem:
         arms = [add([a], rng.randint(1, 6)) if rng.random() < 0.5 else a for a in arms]
         last = add([*arms, *([last] if rng.random() < 0.3 else [])], rng.randint(1, 5))
     tensors[-1] = Tensor(tensors[-1].name, tensors[-1].size_bytes, "output")
-    problem = Problem(Graph("chain", tuple(tensors), tuple(operators)), 2**20)
+    problem = Problem(Graph("chain", tuple(tensors), tuple(operators)), Memory(2**20))
     return problem.with_capacity(problem.working_set_bytes + rng.choice((0, 1)))
 
 
@@ -301,7 +301,7 @@ def test_repeated_blocks_are_solved_once() -> None:
             operators.append(Operator(f"{copy}_{v.name}", "Op", reads, tuple(number[a] for a in v.outputs)))
         last = len(tensors) - 1
     tensors[-1] = Tensor(tensors[-1].name, tensors[-1].size_bytes, "output")
-    problem = Problem(Graph("repeated", tuple(tensors), tuple(operators)), base.capacity_bytes)
+    problem = Problem(Graph("repeated", tuple(tensors), tuple(operators)), base.memory)
     problem = problem.with_capacity(problem.working_set_bytes)
     spaces = [p.space(problem) for p in split(problem)]
     assert len(spaces) >= 50
@@ -319,7 +319,9 @@ def test_relabelling_changes_nothing() -> None:
             Operator(f"z{v.name}", "Op", tuple(new[a] for a in v.inputs), tuple(new[a] for a in v.outputs))
             for v in graph.operators
         )
-        other = Problem(Graph("r", tuple(graph.tensors[a] for a in shuffled), operators), problem.capacity_bytes)
+        other = Problem(
+            Graph("r", tuple(graph.tensors[a] for a in shuffled), operators), Memory(problem.memory.capacity_bytes)
+        )
         assert (
             portfolio.solve(other, Options(), FOREVER).bound_bytes
             == portfolio.solve(problem, Options(), FOREVER).bound_bytes

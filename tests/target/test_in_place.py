@@ -6,7 +6,7 @@ import pytest
 
 from cosma.graph import Graph, Kind, Operator, Tensor
 from cosma.modes import Mode, Overwrite
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.target.in_place import in_place
 
 
@@ -16,7 +16,7 @@ def problem(op_type: str, first: int = 8, second: int = 2, kind: Kind = "input",
     tensors = (Tensor("a", first, kind), Tensor("b", second, "input"), *made)
     makers = (Operator("p", "Conv", (), (0,)),) if kind == "output" else ()
     last = Operator("v", op_type, (0, 1), tuple(range(2, 2 + outputs)))
-    return Problem(Graph("g", tensors, (*makers, last)), 64, 8)
+    return Problem(Graph("g", tensors, (*makers, last)), Memory(64, 8))
 
 
 def tried(asked: Problem, dying: tuple[int, ...]) -> Mode | None:
@@ -49,5 +49,5 @@ def test_not_in_place(asked: Problem, dying: tuple[int, ...]) -> None:
 
 def test_nothing_to_write() -> None:
     tensors = (Tensor("a", 0, "input"), Tensor("y", 0, "output"))
-    asked = Problem(Graph("g", tensors, (Operator("v", "Add", (0,), (1,)),)), 8)
+    asked = Problem(Graph("g", tensors, (Operator("v", "Add", (0,), (1,)),)), Memory(8))
     assert tried(asked, (0,)) is None

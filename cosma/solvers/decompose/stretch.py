@@ -127,12 +127,11 @@ def stretch(ledger: Ledger, start: int, end: int) -> Stretch:
         build.operator(str(v), inputs, outputs, problem.modes[v][0].workspace_bytes)
     staying = [build.tensor(a, "input") for a in stays]
     last = build.token("end")
-    whole = problem.capacity_bytes // problem.alignment_bytes * problem.alignment_bytes
-    rest = whole - sum(problem.sizes[a] for a in stays)
+    rest = problem.memory.usable_bytes - sum(problem.sizes[a] for a in stays)
     build.operator("end", [*staying, *ends], [last], rest)
     for a in leaves:
         if a in build.number:  # it was out all along otherwise
             build.operator(f"later{a}", [build.number[a], last], [])
     inner = Graph("stretch", tuple(build.tensors), tuple(build.operators))
-    part = Problem(inner, problem.capacity_bytes, problem.alignment_bytes, tuple(build.modes))
+    part = Problem(inner, problem.memory, tuple(build.modes))
     return Stretch(start, end, operators, part, ledger.paid(start, end))

@@ -301,7 +301,9 @@ def _rounds(
         if best.cost_bytes <= bound or solved.status != "optimal" or deadline.passed:
             break
         conflict = find_conflict(timeline, evicted, deadline)
-        if not proved_unplaceable(conflict.blocks, problem.capacity_bytes, problem.alignment_bytes, deadline):
+        if not proved_unplaceable(
+            conflict.blocks, problem.memory.capacity_bytes, problem.memory.alignment_bytes, deadline
+        ):
             why = (*why, "the optimum was not placed, and that it cannot be was not proved")
             break
         try:

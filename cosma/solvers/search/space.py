@@ -373,7 +373,7 @@ def part(problem: Problem, operators: Sequence[int], resident: Sequence[int]) ->
         extra.append(workspace + sum(problem.sizes[a] for a in operands if a in passing))
     stores = [problem.needs_store(a) for a in tensors]
     return Space(
-        capacity=problem.capacity_bytes,
+        capacity=problem.memory.capacity_bytes,
         operators=tuple(operators),
         tensors=tensors,
         sizes=tuple(problem.sizes[a] for a in tensors),

@@ -102,17 +102,17 @@ def index(problem: Problem, without: frozenset[str]) -> Indices:
         life.append(span)
         live.append(whole)
     workspaces = [problem.aligned(mode.workspace_bytes) for (mode,) in problem.modes]
-    unit = gcd(*(s for s in problem.sizes if s)) or problem.alignment_bytes
+    unit = gcd(*(s for s in problem.sizes if s)) or problem.memory.alignment_bytes
     everywhere = range(count)
     return Indices(
         problem=problem,
         without=without,
         unit=unit,
-        capacity=problem.capacity_bytes // unit,
+        capacity=problem.memory.capacity_bytes // unit,
         sizes=tuple(size // unit for size in problem.sizes),
         operands=problem.operands,
         workspaces=tuple(
-            problem.capacity_bytes // unit - (problem.capacity_bytes - size) // unit if size else 0
+            problem.memory.capacity_bytes // unit - (problem.memory.capacity_bytes - size) // unit if size else 0
             for size in workspaces
         ),
         readers=tuple(tuple(r) for r in readers),

@@ -54,7 +54,7 @@ def solve_peak(problem: Problem, options: Options, deadline: Deadline) -> Outcom
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
     best = replacement.optimise(exported, DEFAULT_BACKEND, deadline.share(0.2))
     first_s = deadline.elapsed_s
-    roomy = problem.with_capacity(max(problem.capacity_bytes, problem.peak_bytes(exported.order)))
+    roomy = problem.with_capacity(max(problem.memory.capacity_bytes, problem.peak_bytes(exported.order)))
     indices = index(roomy, options.programme.without)
     stated = TimeIndexed(indices, Programme("cosma_peak", deadline, options.memory_limit_bytes))
     try:
