@@ -5,7 +5,8 @@ from pathlib import Path
 
 import cosma
 from cosma.deadline import Deadline
-from cosma.frontend.imported import DType, Imported
+from cosma.frontend.imported import Imported
+from cosma.graph import DType, Fusion
 from cosma.names import shown
 from cosma.plan import Source
 from cosma.problem import Problem
@@ -15,7 +16,7 @@ from cosma.schedule.timeline import Timeline
 from cosma.solvers import registry
 from cosma.solvers.options import Options, Result
 from cosma.solvers.outcome import without_false_bound
-from cosma.target.fusion import Fusion, fuse
+from cosma.target.fusion import fuse
 from cosma.target.hardware import Hardware
 from cosma.target.quantisation import join_quantisation
 from cosma.verify import require_valid

@@ -11,7 +11,8 @@ from typing import Literal
 
 from cosma.analysis.why import Eviction
 from cosma.deadline import Deadline
-from cosma.frontend.imported import DTYPE_BITS, DType
+from cosma.frontend.imported import DTYPE_BITS
+from cosma.graph import DType
 from cosma.milp import backends
 from cosma.milp.backends import DEFAULT_BACKEND
 from cosma.milp.programme import ProgrammeTooLargeError

@@ -1,1 +1,1 @@
-"""Runs plans: real tensors in a byte array of exactly the scratchpad's size. Start reading at `run.py`."""
+"""Run plans on real tensors in a byte array of exactly the size of the scratchpad. Start reading at `run.py`."""

@@ -1,4 +1,4 @@
-"""The constants of a model: its own, seeded random ones where the data were stripped, and what follows from them."""
+"""Constants of a model: those of the file, random ones for stripped data, and values computed from them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ _RELAYS = frozenset(["Reshape", "Unsqueeze", "Squeeze", "Transpose", "Identity",
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """values: what the file holds or stands in for it, by name. stripped: names whose data were made up.
+    """values: data of the file or random data in its place, by name. stripped: names of the constants with random data.
 
-    absent: the files that should have held some of those, as the model calls them.
+    absent: missing external data files, as named in the model.
     """
 
     values: dict[str, Value]
@@ -41,11 +41,11 @@ class Constants:
 
 
 def read_constants(runnable: RunnableModel, seed: int) -> Constants:
-    """Every constant tensor of `runnable.whole`; those without data are drawn at random, in a range that suits use.
+    """Read the constants of `runnable.whole`; draw those without data from a range that suits their use.
 
-    The draw of a weight depends on the seed and on its place in the file alone. Raises InputError for
-    string constants, data of another size than their shape, branches and loops without their data, and for a file
-    of weights that is there but may not or cannot be read.
+    The draw of a weight depends only on the seed and on its place in the file. Raises InputError for string constants,
+    data that do not fill their shape, constants without data in branches and loops, and for an existing file of
+    weights that may not or cannot be read.
     """
     for unread in runnable.unread.values():
         if not unread.is_absent:
@@ -96,7 +96,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto, bool]]:
 
 
 def _is_filler(tensor: TensorProto) -> bool:
-    """Whether a constant of one value stands in for a weight: what strips models of their weights writes 0.02."""
+    """Whether a ConstantOfShape stands in for a stripped weight: the scripts that strip models write 0.02."""
     return tensor.data_type == TensorProto.FLOAT and numpy_helper.to_array(tensor).item() == np.float32(0.02)
 
 
@@ -104,7 +104,7 @@ Use = tuple[str, int, int]  # operator type, position of the operand there, whet
 
 
 def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
-    """The first operator that makes use of each value, looking through what only reshapes it."""
+    """The first operator that uses each value, reshapes skipped."""
     uses: dict[str, Use] = {}
     for node in reversed(graph.node):
         for position, name in enumerate(node.input):
@@ -117,7 +117,7 @@ def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
 
 
 def _draw(random: np.random.Generator, elem_type: int, shape: tuple[int, ...], use: Use) -> Value:
-    """A weight that neither blows activations up nor lets them die out: variance 1 / fan-in for products."""
+    """Draw a weight of variance 1 / fan-in for products, so that activations neither grow nor vanish."""
     dtype = dtype_of(elem_type)
     if elem_type not in _FLOATS:
         if dtype.kind not in "iub":
@@ -147,7 +147,7 @@ def _draw_float(
 
 
 def evaluate(nodes: Nodes, runnable: RunnableModel, given: dict[str, Value], needed: Sequence[str]) -> dict[str, Value]:
-    """The constants of the folded model called `needed`: those in `given`, and what is computed from them, once."""
+    """Constants `needed` of the folded model: taken from `given` or computed from them, once."""
     known = given | {t.name: Value.of(numpy_helper.to_array(t)) for t in runnable.folded.proto.graph.initializer}
     missing = [name for name in needed if name not in known]
     if missing:
@@ -161,5 +161,5 @@ def evaluate(nodes: Nodes, runnable: RunnableModel, given: dict[str, Value], nee
 
 
 def is_small(value: Value) -> bool:
-    """Whether a constant stays in the model: operators may want to know shapes, axes and scales beforehand."""
+    """Whether a constant stays in the model: some operators need shapes, axes and scales at load time."""
     return prod(value.shape) <= SMALL_ELEMENTS

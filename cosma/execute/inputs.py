@@ -1,4 +1,4 @@
-"""The inputs of a run: from an .npz file, checked against the model, or drawn from a seed."""
+"""Inputs of a run: read from an .npz file and checked against the model, or drawn from a seed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def _input_types(runnable: RunnableModel) -> dict[str, Type]:
 
 
 def read_inputs(path: Path, runnable: RunnableModel) -> dict[str, Value]:
-    """The arrays of an .npz file, one for each model input. Raises InputError where they are not."""
+    """Read an .npz file with one array for each model input. Raises InputError for missing, extra or wrong arrays."""
     arrays, what = _read_arrays(path), f"--inputs {path}"
     types = _input_types(runnable)
     for name in arrays:
@@ -72,7 +72,7 @@ def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _native(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """The array in this machine's byte order. A file keeps the bytes of types that numpy lacks, but not the type."""
+    """Convert to native byte order; restore types that numpy lacks, of which a file keeps only the bytes."""
     if array.dtype == np.dtype(f"V{dtype.itemsize}") and dtype.isbuiltin != 1:
         return array.view(dtype)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -87,9 +87,9 @@ RANGES = ("normally distributed", "normally distributed, a tenth as large", "fro
 
 
 def draw_inputs(runnable: RunnableModel, nodes: Nodes, seed: int, attempt: int = 0) -> dict[str, Value]:
-    """Random inputs: floats in `RANGES[attempt]`; integers that are valid indices where something is gathered.
+    """Draw inputs: floats in `RANGES[attempt]`; integers that are valid indices if a Gather uses them.
 
-    Other integers are 0 or 1 (masks), or anything that fits where they have eight bits (images).
+    Other integers are 0 or 1 (masks), or any value of the type if it has 8 bits (images).
     """
     found = {}
     for place, (name, (elem_type, shape)) in enumerate(_input_types(runnable).items()):
@@ -110,7 +110,7 @@ def _floats(random: np.random.Generator, shape: tuple[int, ...], attempt: int) -
 
 
 def drawn_integers(runnable: RunnableModel) -> list[str]:
-    """Names of the inputs that hold integers, which may be indices or lengths that no draw can guess."""
+    """Names of integer inputs; they may be indices or lengths that cannot be drawn validly."""
     return [name for name, (elem_type, _) in _input_types(runnable).items() if dtype_of(elem_type).kind in "iu"]
 
 
@@ -124,7 +124,7 @@ def _range(dtype: np.dtype[Any], axes: list[int]) -> tuple[int, int]:
 
 
 def _axes(name: str, nodes: Nodes) -> Iterator[int]:
-    """Sizes of the axes that are indexed by a value, or by a view of it."""
+    """Sizes of the axes that a value, or a view of it, indexes."""
     for node in nodes.readers(name):
         if not node.domain and node.op_type == "Gather" and node.input[1] == name:
             shape = nodes.types[node.input[0]][1]

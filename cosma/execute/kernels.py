@@ -1,4 +1,4 @@
-"""Operators of a plan, fused ones as well, as small models that ONNX Runtime runs."""
+"""Kernels: the operators of a plan, fused or not, as small models for ONNX Runtime."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from cosma.graph import Graph, Tensor
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One operator. inputs: tensors of the graph that it reads; fed: host constants that follow them."""
+    """One operator. inputs, outputs: tensor indices in the graph; fed: host constants, passed after the inputs."""
 
     name: str
     session: Session
@@ -23,10 +23,10 @@ class Kernel:
     outputs: tuple[int, ...]
 
     def run(self, where: Mapping[int, Value]) -> None:
-        """Run on the tensors `where` they lie, by index in the graph, outputs included.
+        """Run on the tensors in `where`, by tensor index; outputs are written there.
 
-        Raises InputError where the runtime refuses, and where results have another shape than the plan has room for:
-        the model declares what it does not make.
+        Raises InputError if the runtime fails, and if a result has another shape than planned: then a shape that the
+        model declares is wrong.
         """
         operands = [*(where[a] for a in self.inputs), *self.fed]
         try:
@@ -47,10 +47,10 @@ class Kernel:
 
 
 class Kernels:
-    """The kernels of one graph, whose operators and tensors are those of the plan.
+    """The kernels of a planned graph.
 
     types[a] is the element type and shape of tensor a; weights[a] the bytes of each weight in the graph.
-    Raises InputError where a tensor of the plan is none of the model's or an operator is random.
+    Raises InputError if a planned tensor is not in the model or an operator is random.
     """
 
     def __init__(self, graph: Graph, nodes: Nodes, runnable: RunnableModel, constants: Constants) -> None:
@@ -74,7 +74,7 @@ class Kernels:
         return self._nodes.types[tensor.name][0], tensor.shape
 
     def _part(self, v: int) -> Part:
-        """The nodes of operator v: its members and the views between, down to its operands and constants."""
+        """The nodes of operator v: its members and the views between them, up to its operands and constants."""
         operator, tensors = self.graph.operators[v], self.graph.tensors
         operands = {tensors[a].name for a in operator.inputs}
         constants = self._runnable.folded.constants

@@ -1,4 +1,4 @@
-"""The machine: a scratchpad of bytes, a host memory, and the steps of a plan. It counts what it moves."""
+"""Machine: executes the steps of a plan on a scratchpad of bytes and a host memory, and counts the bytes moved."""
 
 import time
 import zlib
@@ -25,7 +25,7 @@ EventKind = Literal["load", "exec", "store", "drop"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One instruction as it was executed. bytes: moved by it; resident_bytes: in the scratchpad once it was done.
+    """One executed instruction. bytes: moved by it; resident_bytes: in the scratchpad after it.
 
     start_s counts from the first instruction, seconds is its wall time.
     """
@@ -41,9 +41,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What a run did, in bytes, and the host copies that it left: the graph's outputs, by tensor index.
+    """Byte counts of a run, and its outputs in host memory, by tensor index.
 
-    digests: of what operators wrote, by tensor index, in the order of the plan.
+    digests: of the tensors that operators wrote, by tensor index, in plan order.
     """
 
     events: tuple[Event, ...]
@@ -56,10 +56,10 @@ class Executed:
 
 @dataclass(slots=True)
 class Machine:
-    """Executes one plan. It knows the plan's steps and sizes, and never looks at what the verifier found.
+    """Executes one plan from its steps and sizes, independently of the verifier.
 
-    home[a] holds the bytes of input or weight a. Raises InputError where the scratchpad is larger than
-    the memory at hand, VerificationError where a step is impossible or bytes outside residencies change.
+    home[a]: the bytes of input or weight a. Raises InputError if the scratchpad is larger than the free memory,
+    VerificationError if a step is impossible or bytes outside residencies change.
     """
 
     plan: Plan
@@ -101,7 +101,7 @@ class Machine:
         return self._result()
 
     def _allocate(self) -> None:
-        """Poison the whole scratchpad; lay out host memory in blocks of the sizes that are moved."""
+        """Allocate and poison the scratchpad; allocate host memory in blocks of the aligned sizes."""
         capacity, free = self.problem.memory.capacity_bytes, psutil.virtual_memory().available
         if capacity > free:
             raise InputError(
@@ -216,7 +216,7 @@ class Machine:
         return Value(*self.kernels.types[a], self._scratchpad[offset : offset + self._bytes(a)])
 
     def _check_poison(self, t: int) -> None:
-        """Every byte that belongs to no tensor, alignment gaps included, must be as the machine left it."""
+        """Check that all bytes outside tensors, alignment gaps included, are still poison."""
         free = 0
         for start, end in [*self._ranges, (self._scratchpad.size, self._scratchpad.size)]:
             if not is_poison(self._scratchpad[free:start]):
@@ -257,5 +257,5 @@ def is_poison(data: Bytes) -> bool:
 
 
 def digest(data: Bytes) -> int:
-    """A number that differs, but for one case in four thousand million, if any byte does."""
+    """CRC-32 of the bytes: differing data collide with probability 2^-32."""
     return zlib.crc32(data.data)

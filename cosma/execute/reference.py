@@ -1,4 +1,4 @@
-"""Ordinary runs to compare with: the whole model, and operator by operator in host memory; differences in ULPs."""
+"""Reference runs: the whole model, and operator by operator in host memory; differences in ULPs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,8 @@ _CHUNK_BYTES = 2**28  # intermediate results of a whole run that are looked at t
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two runs of one operator that are not equal bit for bit. ulps: the largest distance of two elements.
-
-    For integers that is their difference.
+    """A result of an operator that differs between two runs. ulps: largest distance of two elements; for integers
+    their difference.
     """
 
     operator: str
@@ -34,9 +33,9 @@ class Difference:
 def whole_model(
     runnable: RunnableModel, constants: Constants, extra: Sequence[tuple[str, int]] = ()
 ) -> onnx.ModelProto:
-    """The file's model with its larger constants as inputs, so that it is never copied with them.
+    """The file's model with large constants as inputs, which avoids copies of them.
 
-    extra: (name, element type) of inner values that it returns as well.
+    extra: (name, element type) of inner values to return too.
     """
     fed = {name: value for name, value in constants.values.items() if not is_small(value)}
     fed |= {name: constants.values[name] for name in constants.stripped}
@@ -54,15 +53,15 @@ def whole_model(
 
 
 def run_whole(runnable: RunnableModel, constants: Constants, inputs: Mapping[str, Value]) -> list[Bytes]:
-    """The outputs of the file's whole model, in its order."""
+    """Run the file's whole model; return its outputs in order."""
     session = Session(whole_model(runnable, constants))
     return [value.data for value in session.run(constants.values | dict(inputs))]
 
 
 def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple[int, dict[int, Value]]]:
-    """Run one operator after the other in the file's order; yields each with all values still needed.
+    """Run the operators in file order; yields each operator index with the values still needed.
 
-    Every tensor has memory of its own in the host; no address of any plan plays a part.
+    Every tensor has its own host memory; no plan is involved.
     """
     graph = kernels.graph
     last = {a: v for v, operator in enumerate(graph.operators) for a in (*operator.inputs, *operator.outputs)}
@@ -78,13 +77,13 @@ def run_operators(kernels: Kernels, home: Mapping[int, Bytes]) -> Iterator[tuple
 
 
 class NotANumberError(InputError):
-    """An ordinary run makes NaN, which a plan's run could not tell from free bytes of the scratchpad."""
+    """A reference run makes NaN, which cannot be told from poisoned bytes of the scratchpad."""
 
 
 def operator_digests(kernels: Kernels, home: Mapping[int, Bytes]) -> dict[int, int]:
-    """A digest of what each operator writes when run on its own in host memory, by tensor index.
+    """Digests of the results of each operator run alone in host memory, by tensor index.
 
-    Raises NotANumberError naming the first operator that makes a NaN: free bytes of the scratchpad are NaN as well.
+    Raises NotANumberError naming the first operator that makes a NaN: poisoned bytes are NaN too.
     """
     found: dict[int, int] = {}
     for v, values in run_operators(kernels, home):
@@ -101,7 +100,7 @@ def operator_digests(kernels: Kernels, home: Mapping[int, Bytes]) -> dict[int, i
 
 
 def _has_nan(value: Value) -> bool:
-    """Whether any element is NaN, in whichever of the many floating-point types."""
+    """Whether any element is NaN, for all floating-point types."""
     with np.errstate(invalid="ignore"):  # which signalling NaNs of less than 32 bits are
         return bool(np.isnan(value.array()).any())
 
@@ -115,7 +114,7 @@ def first_difference(
 ) -> Difference | None:
     """The first operator, in the file's order, whose result differs between the whole run and a run on its own.
 
-    The inner tensors that exist in the file are compared, some hundred megabytes at a time; None if all agree.
+    Compares the inner tensors that exist in the file, in chunks of `_CHUNK_BYTES`; None if all are equal.
     """
     graph = kernels.graph
     written = {name for node in runnable.whole.graph.node for name in node.output}
@@ -139,7 +138,7 @@ def first_difference(
 
 
 def difference_of(kernels: Kernels, a: int, one: Bytes, other: Bytes) -> Difference:
-    """Two results of the operator that writes tensor a."""
+    """Difference of two results of the operator that writes tensor a."""
     graph = kernels.graph
     operator = graph.operators[graph.producer[a] or 0]
     distance = ulps(Value(*kernels.types[a], one), Value(*kernels.types[a], other))

@@ -34,14 +34,13 @@ from cosma.verify import require_valid
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A run whose traffic and outputs are as they should be; byte counts are the machine's own.
+    """Result of a run with correct traffic and outputs; byte counts are those of the machine.
 
-    Every operator has written what it writes in host memory, bit for bit. outputs: the outputs of the
-    model and their bytes. difference: None if all equal a run of the whole model bit for bit; otherwise
-    the first operator whose kernel gives other bits there than on its own, or that writes an output which
-    differs. stripped: weights that were made up, some for want of the files `absent`. drawn: the range that
-    inputs were drawn from, if not the usual one.
-    seconds: wall time of the plan's steps alone.
+    Every operator wrote the same bits as in a reference run. outputs: names and bytes of the model's outputs.
+    difference: None if all outputs equal those of a run of the whole model bit for bit; otherwise the first operator
+    whose kernel gives other bits there than on its own, or that writes an output which differs. stripped: number of
+    weights with random data; absent: the missing files of some of them. drawn: the range of drawn inputs, "" for the
+    usual one. seconds: wall time of the plan's steps alone.
     """
 
     steps: int
@@ -61,9 +60,9 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Ordinary:
-    """A problem's operators run one by one in host memory. home: bytes of inputs and weights, by tensor index.
+    """Reference run of a problem's operators in host memory. home: bytes of inputs and weights, by tensor index.
 
-    digests: of every tensor that an operator writes.
+    digests: of all tensors that operators write.
     """
 
     kernels: Kernels
@@ -73,7 +72,7 @@ class Ordinary:
 
 @dataclass(slots=True)
 class Network:
-    """A model with weights and inputs: what stays the same whichever plan runs."""
+    """A model with weights and inputs, independent of the plan."""
 
     runnable: RunnableModel
     nodes: Nodes
@@ -94,10 +93,10 @@ class Network:
         return cls(runnable, nodes, constants, draw_inputs(runnable, nodes, seed), seed)
 
     def ordinary(self, problem: Problem) -> Ordinary:
-        """The operators of a problem and what they compute.
+        """Reference run of the operators of a problem, run once.
 
-        Inputs that were drawn and make NaN are drawn again from smaller ranges, as long as nothing else has been
-        computed of them. Raises InputError if that is NaN anywhere, and where the model cannot run.
+        Drawn inputs that make NaN are drawn again from smaller ranges, unless results for them exist already.
+        Raises InputError if a result is still NaN, and if the model cannot run.
         """
         key = problem.fingerprint()
         if key not in self._ordinary:
@@ -134,13 +133,13 @@ class Network:
         return Ordinary(kernels, home, operator_digests(kernels, home))
 
     def whole(self) -> list[Bytes]:
-        """The outputs of an ordinary run, in the model's order; run once."""
+        """Outputs of a run of the whole model, in its order; run once."""
         if self._whole is None:
             self._whole = run_whole(self.runnable, self.constants, self.inputs)
         return self._whole
 
     def returned(self, problem: Problem) -> dict[str, int]:
-        """The model's outputs that the plan computes -> the tensor that holds them, views looked through."""
+        """Outputs of the model that the plan computes -> index of the tensor that holds them, views resolved."""
         index = {t.name: a for a, t in enumerate(problem.graph.tensors) if t.kind == "output"}
         found = {}
         for value in self.runnable.whole.graph.output:
@@ -157,15 +156,15 @@ def run(
 ) -> Execution:
     """Run a plan of a model that has been read as the plan says.
 
-    Raises InputError for inputs, weights or settings that it cannot be run with, VerificationError for
-    a plan that is not valid, moves other bytes than it claims or computes something else than the model.
+    Raises InputError if it cannot be run with these inputs, weights or settings, VerificationError if the plan is
+    invalid, moves other bytes than it claims, or computes other results than the model.
     """
     require_valid(plan, prepared.problem)
     return execute(plan, prepared.problem, ready(prepared, runnable, inputs, seed))
 
 
 def ready(prepared: Prepared, runnable: RunnableModel, inputs: Path | None = None, seed: int = 0) -> Network:
-    """The network of a model, after an ordinary run of its operators: whatever plan there is can be run on it.
+    """Make a network and do the reference run of its operators, so that any plan can be run on it.
 
     Raises InputError where the model cannot run at all, whichever the plan, and without ONNX Runtime.
     """
@@ -177,7 +176,7 @@ def ready(prepared: Prepared, runnable: RunnableModel, inputs: Path | None = Non
 
 
 def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
-    """Run a plan on a network that is at hand, whatever the verifier would say of it; raises as `run` does."""
+    """Run a plan on a network without verifying it first; raises as `run` does."""
     ordinary = network.ordinary(problem)
     begin = time.perf_counter()
     executed = Machine(plan, problem, ordinary.kernels, ordinary.home).run()
@@ -226,7 +225,7 @@ def _check_traffic(plan: Plan, executed: Executed) -> None:
 
 
 def _check_operators(ordinary: Ordinary, executed: Executed) -> None:
-    """Whether each operator wrote, and the host holds in the end, what an ordinary run gives, bit for bit."""
+    """Check that each operator wrote, and the host finally holds, the bits of the reference run."""
     graph = ordinary.kernels.graph
     stored = {a: digest(data) for a, data in executed.outputs.items()}
     for what, found in (("operator {} writes", executed.digests), ("the host copy that {} leaves holds", stored)):
@@ -242,9 +241,9 @@ def _check_operators(ordinary: Ordinary, executed: Executed) -> None:
 def _compare_with_whole(
     network: Network, problem: Problem, ordinary: Ordinary, executed: Executed
 ) -> Difference | None:
-    """Compare the outputs with the whole model; where those differ, say which operator's kernel is the first to.
+    """Compare the outputs with those of the whole model; return the first operator whose kernel differs.
 
-    The writer of the output, if none is found: rounding between operators ends where inner tensors are looked at.
+    If no inner tensor differs, the writer of the output: reading inner tensors changes how the runtime rounds.
     """
     whole = dict(zip((v.name for v in network.runnable.whole.graph.output), network.whole(), strict=True))
     returned = network.returned(problem).items()

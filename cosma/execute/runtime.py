@@ -1,4 +1,4 @@
-"""ONNX Runtime behind one class: a small or large model, run on bytes that lie where the caller wants them."""
+"""ONNX Runtime sessions that read and write tensors at addresses given by the caller."""
 
 import ctypes
 import re
@@ -30,7 +30,7 @@ class Value:
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "Value":
-        """The bytes of an array, shared where it is contiguous and aligned; elements of four bits are packed."""
+        """Value of an array; shares its bytes if contiguous and aligned. 4-bit elements are packed."""
         elem_type = int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
         if elem_type in _NIBBLES:
             data = np.frombuffer(onnx.numpy_helper.from_array(array).raw_data, np.uint8)
@@ -47,7 +47,7 @@ class Value:
 
 
 def allocate(size: int) -> Bytes:
-    """Zeroed bytes that begin at an address which suits every kernel."""
+    """Allocate zeroed bytes at a 64-byte aligned address."""
     block = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -block.ctypes.data % _ALIGNMENT
     return block[start : start + size]
@@ -59,7 +59,7 @@ def dtype_of(elem_type: int) -> np.dtype[Any]:
 
 
 def check_rank(name: str, rank: int) -> None:
-    """Raise InputError for a tensor of more dimensions than arrays can have; it can be planned all the same."""
+    """Raise InputError for a tensor of more dimensions than numpy supports; such a tensor can be planned, not run."""
     if rank > _MOST_DIMENSIONS:
         raise InputError(
             f"tensor {name!r} has {rank} dimensions; a run takes no more than {_MOST_DIMENSIONS}: reshape it to run it"
@@ -67,7 +67,7 @@ def check_rank(name: str, rank: int) -> None:
 
 
 def require_onnxruntime() -> Any:
-    """The module. Raises InputError where it is not installed."""
+    """Import ONNX Runtime. Raises InputError if it is not installed."""
     try:
         import onnxruntime
     except ImportError:
@@ -76,7 +76,7 @@ def require_onnxruntime() -> Any:
 
 
 class RunError(InputError):
-    """What ONNX Runtime says while it runs a model."""
+    """ONNX Runtime failed while running a model."""
 
 
 class Session:
@@ -101,9 +101,9 @@ class Session:
         self.outputs = tuple(v.name for v in model.graph.output)
 
     def run_into(self, inputs: Sequence[Value], outputs: Sequence[Value], name: str) -> None:
-        """Run on `inputs` where they lie and write the outputs where `outputs` say, for the operator `name`.
+        """Run on the memory of `inputs`, write to the memory of `outputs`. name: the operator, for error messages.
 
-        What does not lie at an aligned address goes by way of a copy that does.
+        Values at unaligned addresses go through an aligned copy.
         """
         binding = self._session.io_binding()
         held = [_aligned(value) for value in inputs]
@@ -118,7 +118,7 @@ class Session:
                 value.data[:] = target.data
 
     def run(self, inputs: Mapping[str, Value]) -> list[Value]:
-        """Run and return the outputs in memory of their own."""
+        """Run and return the outputs in new memory."""
         binding = self._session.io_binding()
         held = [_aligned(inputs[name]) for name in self.inputs]
         for name, value in zip(self.inputs, held, strict=True):
@@ -156,7 +156,7 @@ def _bind(bind: Any, name: str, value: Value) -> None:
 
 
 def _aligned(value: Value) -> Value:
-    """The value itself if it lies at an aligned address, otherwise a copy that does."""
+    """Return the value if its address is aligned, otherwise an aligned copy."""
     if value.data.ctypes.data % _ALIGNMENT == 0:
         return value
     data = allocate(value.data.size)

@@ -15,14 +15,14 @@ Type = tuple[int, tuple[int, ...]]  # ONNX element type, shape
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Nodes of a model, in its order, and the values that they read from outside, in the order of their first use."""
+    """Nodes of a model in model order, and the outside values that they read, in order of first use."""
 
     nodes: tuple[onnx.NodeProto, ...]
     reads: tuple[str, ...]
 
 
 class Nodes:
-    """The nodes of a model by what they write, and the types of its values."""
+    """The nodes of a model by the names they write, and the types of its values."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._opsets = tuple(model.opset_import)
@@ -45,7 +45,7 @@ class Nodes:
         return [node for node in self._nodes if name in node.input]
 
     def cut(self, outputs: Sequence[str], given: Callable[[str], bool]) -> Part:
-        """The nodes that compute `outputs` from values that are `given`. Raises InputError if they do not suffice."""
+        """The nodes that compute `outputs` from the `given` values. Raises InputError if these do not suffice."""
         chosen: set[int] = set()
         reads: set[str] = set()
         stack = list(outputs)
@@ -80,9 +80,9 @@ class Nodes:
 
 
 def anonymous(model: onnx.ModelProto) -> bytes:
-    """The model with its names replaced by numbers: equal bytes for operators that differ in names alone.
+    """Serialize a model with names replaced by numbers: equal bytes for operators that differ only in names.
 
-    Models with subgraphs keep their names, which subgraphs may refer to.
+    Models with subgraphs keep their names: subgraphs may refer to them.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -109,5 +109,5 @@ def _rename(graph: onnx.GraphProto) -> None:
 
 
 def ir_version(model: onnx.ModelProto) -> int:
-    """The version to write: before 4, every initializer had to be an input as well."""
+    """IR version to write, at least 4: before, every initializer had to be an input too."""
     return max(4, model.ir_version)

@@ -1,4 +1,4 @@
-"""A run as a trace in Chrome's format, for the Perfetto UI: tracks for compute, loads, stores and resident bytes."""
+"""Trace of a run in Chrome's format for the Perfetto UI: tracks for compute, loads, stores, resident bytes."""
 
 import json
 from collections import defaultdict
@@ -14,7 +14,7 @@ _SLOTS = {"load": (0.0, 250.0), "exec": (250.0, 500.0), "store": (750.0, 250.0),
 
 
 def to_json(events: Sequence[Event], wall_time: bool) -> str:
-    """The trace. Times are microseconds: as measured, or a thousand a step, which is the same in every run."""
+    """Trace as JSON. Times are in microseconds: measured, or 1000 per step, which is reproducible."""
     times = [(1e6 * e.start_s, 1e6 * e.seconds) for e in events] if wall_time else list(_step_times(events))
     rows: list[dict[str, Any]] = [
         {"ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": {"name": name}} for tid, name in _NAMES.items()
@@ -38,15 +38,15 @@ def to_json(events: Sequence[Event], wall_time: bool) -> str:
 
 
 def _tick(time: float) -> float:
-    """The nearest eighth of a microsecond: whole nanoseconds that are exact in binary, differences as well.
+    """Round to an eighth of a microsecond: whole nanoseconds, exact in binary, differences too.
 
-    Perfetto multiplies by 1000, truncates, and drops slices that overlap even by one.
+    Perfetto multiplies by 1000, truncates, and drops slices that overlap by even 1 ns.
     """
     return round(8 * time) / 8
 
 
 def _step_times(events: Sequence[Event]) -> Iterator[tuple[float, float]]:
-    """Start and duration of each event on a clock of steps; what shares a slot shares its time evenly."""
+    """Start and duration of each event in step time; events in one slot share its time evenly."""
     slots: dict[tuple[int, str], int] = defaultdict(int)
     for event in events:
         slots[event.step, event.kind] += 1

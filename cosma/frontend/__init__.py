@@ -1,1 +1,1 @@
-"""Model files -> Graph. One module a file format; each is the only user of that format's library."""
+"""ONNX files -> Graph."""

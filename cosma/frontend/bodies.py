@@ -1,4 +1,4 @@
-"""Branches of If and bodies of Loop and Scan: constants move out of them, so that they are weights like all others."""
+"""Bodies (branches of If, bodies of Loop and Scan): checks; constants move to the graph, as weights."""
 
 from collections import Counter
 from collections.abc import Iterator, Set
@@ -11,9 +11,9 @@ from cosma.frontend.structure import element_count, given_names, replace_all, su
 
 
 def check_bodies(graph: onnx.GraphProto, outer: Set[str] = frozenset()) -> None:
-    """Refuse bodies that return what they do not make, or read what no scope around them has.
+    """Refuse bodies that return a value they do not define, or read a name that no enclosing scope defines.
 
-    Raises InputError, as the checker of ONNX and ONNX Runtime refuse such models.
+    Raises InputError; the ONNX checker and ONNX Runtime refuse such models too.
     """
     known = given_names(graph) | outer
     for node in graph.node:
@@ -47,10 +47,10 @@ def _place(node: onnx.NodeProto, sub: onnx.GraphProto) -> str:
 
 
 def hoist_constants(graph: onnx.GraphProto, versions: dict[str, int]) -> None:
-    """Move the constants of bodies, at any depth, to the graph itself, which they may refer to by name.
+    """Move the constants of bodies, at any depth, to the graph itself; bodies read them by name.
 
-    Single elements and operands that only steer an operator stay where they are, unless they are sparse. Names that
-    are taken elsewhere get that of the operator in front. `versions`: opset versions by domain.
+    Single elements and operands that only steer an operator stay in place, unless they are sparse. A name that occurs
+    elsewhere is prefixed with the name of the operator. versions: opset versions by domain.
     """
     if any(True for node in graph.node for _ in subgraphs(node)):
         hoist = _Hoist(graph, Counter(_names(graph)), versions)
@@ -114,7 +114,7 @@ class _Hoist:
         return moved
 
     def _data(self, node: onnx.NodeProto) -> Iterator[str]:
-        """Names that a node, or a body in it, reads as data."""
+        """Names that a node or a body in it reads as data."""
         version = self.versions.get(node.domain, 1)
         for i, name in enumerate(node.input):
             if name and not is_steering(node.domain, node.op_type, version, i):
@@ -123,7 +123,7 @@ class _Hoist:
             yield from (name for inner in sub.node for name in self._data(inner))
 
     def _free(self, name: str, owner: str) -> str:
-        """`name` itself if it occurs once in the model, otherwise one that is not taken."""
+        """Return `name` if it occurs once in the model, otherwise a name that is not taken."""
         if self.taken[name] == 1:
             return name
         base = free = f"{owner}/{name}"
@@ -148,7 +148,7 @@ def _is_constant(node: onnx.NodeProto) -> bool:
 
 
 def _rename(sub: onnx.GraphProto, moved: dict[str, str]) -> None:
-    """Give moved values their new names where `sub` reads them; what it returns goes through an Identity."""
+    """Rename moved values where `sub` reads them; a moved value that `sub` returns goes through an Identity."""
     if not moved:
         return
     for node in sub.node:
@@ -168,7 +168,7 @@ def _rename(sub: onnx.GraphProto, moved: dict[str, str]) -> None:
 
 
 def _defined(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that a graph gives to values of its own."""
+    """Names of the values that a graph defines."""
     for group in (graph.input, graph.initializer):
         yield from (v.name for v in group)
     yield from (t.values.name for t in graph.sparse_initializer)

@@ -1,4 +1,4 @@
-"""Contradictions between operands that ONNX's shape inference does not look for."""
+"""Checks of operand shapes that ONNX's shape inference does not make."""
 
 from collections.abc import Callable
 from math import prod
@@ -17,9 +17,9 @@ _CONVOLUTIONS = {
 
 
 def check_operands(node: ir.Node, shape: Callable[[ir.Value], Shape]) -> None:
-    """Raise InputError where sizes cannot be right: elements of a reshape, channels and bias of a convolution.
+    """Check the element count of reshapes, and the channels and bias of convolutions. Raises InputError.
 
-    shape: the sizes of a value, None where they are not known; then nothing is checked.
+    shape: returns the sizes of a value, None if they are not known; then nothing is checked.
     """
     if node.domain not in STANDARD:
         return

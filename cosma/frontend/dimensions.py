@@ -1,4 +1,4 @@
-"""Open dimensions: sizes given by name or by place, sizes that follow from others, and what to say of the rest."""
+"""Open dimensions: sizes given by name or place, sizes computed from others, error messages for the rest."""
 
 import ast
 import math
@@ -27,9 +27,9 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 @dataclass(slots=True)
 class Dimensions:
-    """Sizes that the user gives: by name ("batch"), or by tensor and axis ("input:0"), of any tensor of the model.
+    """Sizes given by the user for any tensor of the model, by name ("batch") or by tensor and axis ("input:0").
 
-    used: keys that the model has. placed: (tensor, axis) -> the size that it must come to have.
+    used: the keys found in the model. placed: (tensor, axis) -> the size given for it.
     """
 
     given: Mapping[str, int]
@@ -40,7 +40,7 @@ class Dimensions:
     def apply(self, graph: onnx.GraphProto) -> None:
         """Write sizes into the inputs, outputs and value_info of a GraphProto.
 
-        A size below 0 is open, as runtimes read it. Raises InputError where two sizes for one dimension differ.
+        A size below 0 counts as open, as in runtimes. Raises InputError if two sizes for one dimension differ.
         """
         inputs = {v.name for v in graph.input}
         for value in (*graph.input, *graph.output, *graph.value_info):
@@ -80,7 +80,7 @@ class Dimensions:
         return next(iter(sizes.values()), None)
 
     def _compute(self, name: str) -> int | None:
-        """The value of a name that is arithmetic over given ones, e.g. 2*seq; None if it is not, or lacks one."""
+        """Evaluate a name that is arithmetic over given names, e.g. 2*seq; None if it is not, or a name has no size."""
         if not name or name.isidentifier() or len(name) > _LONGEST:
             return None
         try:
@@ -109,7 +109,7 @@ class Dimensions:
 def _evaluate(text: str, names: Mapping[str, int]) -> tuple[Fraction, set[str]]:
     """The exact value of an arithmetic expression and the names that it reads.
 
-    Raises any of the errors that `Dimensions._compute` takes for "it is no such expression".
+    Raises one of the errors that `Dimensions._compute` catches if the text is no such expression.
     """
     reads: set[str] = set()
 
@@ -141,14 +141,14 @@ class Open:
 
     @property
     def place(self) -> str:
-        """As `--dim` takes it."""
+        """The tensor and axis in the form of `--dim`."""
         return f"{self.tensor}:{self.axis}"
 
 
 def explain_open(found: list[Open], inputs: set[str], outputs: list[Open]) -> str:
-    """What to say of open dimensions. Those of model inputs explain all others: if there are any, they alone are named.
+    """Error message for open dimensions. If model inputs have any, only those are named: they cause the others.
 
-    outputs: the open dimensions of model outputs, which may settle those further up of the same name.
+    outputs: the open dimensions of model outputs; a size given there also sets inner dimensions of the same name.
     """
     given = {o.name or o.place: o for o in sorted(found, key=lambda o: o.place) if o.tensor in inputs}
     if given:

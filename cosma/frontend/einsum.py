@@ -1,4 +1,4 @@
-"""Multiplications of an Einsum, from its equation and shapes alone."""
+"""Count the multiplications of an Einsum from its equation and shapes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ _DOTS = "..."
 
 
 def count_products(equation: str, shapes: Sequence[Sequence[int]]) -> int:
-    """Multiplications when the operands are multiplied one after the other, from left to right.
+    """Count the multiplications when operands are multiplied one after the other, from left to right.
 
-    An index that one operand alone has, and the result has not, is summed before that operand is multiplied; others
-    are summed as soon as neither a later operand nor the result has them. A product takes one multiplication for each
-    point of the space of its indices: "bik,bkj->bij" takes b * i * k * j, as MatMul does, "ij,ij->ij" i * j, and an
-    Einsum of one operand none. (In another order three operands and more may take fewer.)
-    Raises LookupError where equation and shapes do not fit.
+    An index that only one operand has, and not the result, is summed before that operand is multiplied; any other
+    index is summed as soon as neither a later operand nor the result has it. A product takes one multiplication for
+    each point of its index space: "bik,bkj->bij" takes b * i * k * j, as MatMul does, "ij,ij->ij" takes i * j, an
+    Einsum of one operand none. (Another order may take fewer for three or more operands.)
+    Raises LookupError if equation and shapes do not match.
     """
     terms, result = _read(equation, [len(shape) for shape in shapes])
     sizes: dict[str, int] = {}

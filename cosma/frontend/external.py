@@ -1,10 +1,10 @@
-"""Data in other files: read what may be read, say of the rest which file was not and why.
+"""External data: read the tensors that may be read, report for the others which file was not read and why.
 
-A model file names other files, and may come from anyone. The rule is that of ONNX Runtime 1.24.2 and later, without the
-'..' that the ONNX format forbids: a location is relative to the folder in which the model was named, and the file that
-it leads to, links followed, must lie in that folder or in that of the file which the model really is. So
-snapshots/R/model.onnx -> ../../blobs/A may have its data in blobs/B, as download caches lay them out; nothing else
-outside is opened. (The onnx package follows no link at all, onnx_ir takes locations from the working directory.)
+A model file names other files and is not trusted. The rule is that of ONNX Runtime 1.24.2 and later, without the '..'
+that the ONNX format forbids: a location is relative to the folder of the model's path; after following links, the
+file must lie in that folder or in the folder of the model's real path. So snapshots/R/model.onnx -> ../../blobs/A
+may have its data in blobs/B, the layout of download caches; no other file outside is opened.
+(The onnx package follows no link at all, onnx_ir takes locations from the working directory.)
 """
 
 import os
@@ -39,16 +39,15 @@ class Unread:
 
 
 class _RefusedError(Exception):
-    """Why a file is not read."""
+    """Reason why a file is not read."""
 
 
 def attach(proto: onnx.ModelProto, path: Path, limit: int | None = None) -> dict[str, Unread]:
-    """Read data in other files into a model that lies at `path`; return what could not be read, by tensor name.
+    """Read external data into the model of the file `path`; return the tensors that could not be read, by name.
 
+    Covers all tensors, including those of attributes, branches and functions; tensors of more than `limit` elements
+    are not read. Afterwards no tensor has a location, so that no library opens a file: unread tensors have no data.
     Raises InputError for data in the model itself that do not fill their tensor's shape.
-
-    Every tensor counts, those of attributes, branches and functions too. One of more than `limit` elements is not even
-    looked for. Afterwards no tensor has a location, so that no library opens one: those not read are without data.
     """
     unread = {}
     for name, tensor in list(_tensors(proto)):
@@ -112,7 +111,7 @@ def _number(key: str, text: str | None) -> int:
 
 
 def _size(tensor: onnx.TensorProto) -> int:
-    """The bytes that a tensor's shape takes; elements of less than a byte are packed."""
+    """Size in bytes of a tensor; elements of less than a byte are packed."""
     if tensor.data_type == onnx.TensorProto.STRING or min(tensor.dims, default=0) < 0:
         what = "strings" if tensor.data_type == onnx.TensorProto.STRING else f"shape {list(tensor.dims)}"
         raise _RefusedError(f"which cannot hold {what}; export the model again")
@@ -123,7 +122,7 @@ def _size(tensor: onnx.TensorProto) -> int:
 
 
 def _locate(location: str, path: Path) -> str:
-    """The real path of a data file of the model at `path`; opens nothing."""
+    """Real path of a data file of the model at `path`; opens no file."""
     parts = PurePath(location)
     if not location or "\0" in location or parts.is_absolute() or ".." in parts.parts:
         raise _RefusedError("which is no path within the model's folder; nothing else is read: export the model again")
@@ -135,7 +134,7 @@ def _locate(location: str, path: Path) -> str:
 
 
 def _slice(path: str, offset: int, size: int) -> bytes:
-    """`size` bytes of a regular file, never of a device or a pipe; no more is read."""
+    """Read `size` bytes at `offset` of a regular file; devices and pipes are refused."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb", buffering=0, closefd=True) as file:  # noqa: PTH123
         status = os.fstat(file.fileno())
@@ -151,7 +150,7 @@ def _slice(path: str, offset: int, size: int) -> bytes:
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """Every tensor anywhere in a model, with the name under which nodes read it."""
+    """Every tensor of a model, functions included, with the name under which nodes read it."""
     yield from _in_graph(proto.graph)
     for node in (node for function in proto.functions for node in function.node):
         yield from _in_node(node)
@@ -177,7 +176,7 @@ def _in_node(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def refuse_in_bodies(graph: onnx.GraphProto, unread: Mapping[str, Unread]) -> None:
-    """Raise InputError where data were not read of a constant that is still in a branch or a loop: it steers it."""
+    """Raise InputError for a constant without data that is still in a branch or loop: it steers an operator."""
     for node in graph.node if unread else ():
         for sub in structure.subgraphs(node):
             for name, tensor in _in_graph(sub):
@@ -186,9 +185,9 @@ def refuse_in_bodies(graph: onnx.GraphProto, unread: Mapping[str, Unread]) -> No
 
 
 def refuse_needed(graph: onnx.GraphProto, model: "ir.Model", unread: Mapping[str, Unread]) -> None:
-    """Raise InputError where a shape of `model` is open and depends on data which were not read.
+    """Raise InputError if an open shape of `model` depends on unread data.
 
-    graph: the sorted graph that `model` was made of.
+    graph: the sorted graph that `model` was made from.
     """
     behind = dict(unread)  # value -> what it was computed from
     for node in graph.node if unread else ():
@@ -201,5 +200,5 @@ def refuse_needed(graph: onnx.GraphProto, model: "ir.Model", unread: Mapping[str
 
 
 def _is_nameless(dim: "int | ir.SymbolicDim") -> bool:
-    """Whether nobody gave a dimension a size or a name; ONNX calls those that it made up unk__0, unk__1 and so on."""
+    """Whether a dimension has neither a size nor a name of the file; ONNX names such dimensions unk__0, unk__1, ..."""
     return not isinstance(dim, int) and (dim.value is None or dim.value.startswith("unk__"))

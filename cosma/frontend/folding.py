@@ -1,4 +1,4 @@
-"""Folding of shape and padding arithmetic."""
+"""Constant folding of shape and padding arithmetic."""
 
 import numpy as np
 import onnx
@@ -9,9 +9,9 @@ from cosma.frontend.lower import is_random, static_count
 
 
 def folded(proto: onnx.ModelProto, with_shapes: bool) -> ir.Model:
-    """The model in which what depends on small constants alone is evaluated.
+    """Fold the values that depend on small constants alone.
 
-    with_shapes: infer shapes along the way, from what is folded. A model that the library cannot fold stays as it is.
+    with_shapes: infer shapes during folding. A model that the library cannot fold is returned unchanged.
     """
     from onnxscript.optimizer import fold_constants
 
@@ -33,7 +33,7 @@ def folded(proto: onnx.ModelProto, with_shapes: bool) -> ir.Model:
 
 
 def _write_as_tensor(node: ir.Node) -> None:
-    """Have a Constant hold a tensor: before opset 12 it could hold nothing else, whatever the library makes."""
+    """Rewrite the scalars and lists of a Constant as a tensor: before opset 12 no other attribute is allowed."""
     if node.op_type == "Constant" and node.domain == "":
         for key, dtype in (("value_int", np.int64), ("value_float", np.float32)):
             for attribute in [node.attributes.pop(name) for name in (key, f"{key}s") if name in node.attributes]:
@@ -41,7 +41,7 @@ def _write_as_tensor(node: ir.Node) -> None:
 
 
 def _should_fold(node: ir.Node) -> bool:
-    """Evaluate only what is known to stay small, and no weights: those are never looked at."""
+    """Whether to evaluate a node: only if its results are known to be small, and never for weights."""
     if is_random(node) or node.op_type in ("DequantizeLinear", "QuantizeLinear"):  # weights, and never shapes
         return False
     for value in node.outputs:

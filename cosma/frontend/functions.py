@@ -1,4 +1,4 @@
-"""Model-local functions -> nodes of the graph."""
+"""Inlining of model-local functions."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,11 +14,11 @@ _Functions = Mapping[tuple[str, str], onnx.FunctionProto]
 
 
 def inline(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without functions: each call is replaced by what it does.
+    """Replace each call of a function by its nodes.
 
-    Raises InputError where a function is written in another version of an operator than the model reads it in: the
-    checker refuses such models, and runtimes take the model's version, which means something else. Also where
-    functions call themselves, or come to too many operators.
+    Raises InputError if a function uses an operator in another version than the model imports and the two differ: the
+    checker refuses such models, and runtimes use the model's version. Also if a function calls itself, or if
+    inlining gives too many operators.
     """
     if not model.functions:
         return model
@@ -45,7 +45,7 @@ def _refuse_explosion(model: onnx.ModelProto) -> None:
 
 
 def _count(nodes: Iterable[onnx.NodeProto], functions: _Functions, counts: dict[tuple[str, str], int | None]) -> int:
-    """Nodes when all calls are replaced. counts: what is known of functions, None while one is being counted."""
+    """Count nodes after inlining. counts: node counts of functions; None while a function is being counted."""
     total = 0
     for node in nodes:
         key = (node.domain, node.op_type)
@@ -74,6 +74,6 @@ def _refuse_changed(function: onnx.FunctionProto, domain: str, own: int, models:
 
 
 def _since(op_type: str, domain: str, version: int) -> int | None:
-    """The version in which the operator got its meaning; None if there is no such operator."""
+    """Version since which the operator has its present definition; None if there is no such operator."""
     schema = schema_of(domain, op_type, version)
     return None if schema is None else int(schema.since_version)

@@ -1,10 +1,9 @@
-"""What reading a model gives: plain data, which takes no library to look at."""
+"""The result of reading a model: plain data that needs no library."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cosma.graph import DType as DType  # noqa: PLC0414, exported
-from cosma.graph import Graph
+from cosma.graph import DType, Graph
 
 if TYPE_CHECKING:
     import onnx
@@ -29,10 +28,10 @@ class FoldedModel:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A graph and how it came about: (name, operator type) of every node that is no operator of it.
+    """A graph, and (name, operator type) of every node of the file that is no operator of the graph.
 
     folded: computed from constants and shapes alone; views: move no data; dead: no output needs them.
-    notes: what the file declares and the operators make otherwise, one line each.
+    notes: declared shapes that differ from the inferred ones, one line each.
     folded_model: only where the model was read for running.
     """
 

@@ -1,4 +1,4 @@
-"""Models read in a process of their own, which can be ended: inference and folding do not look at the clock."""
+"""Read a model in a separate process that can be ended: inference and folding have no time limit of their own."""
 
 import os
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ _KIND = "reading"
 
 
 class Reading:
-    """A model that is being read, from the moment on that this is made; meanwhile libraries can be loaded here.
+    """Starts to read a model in the background; meanwhile this process can import libraries.
 
-    As a context it ends the reading where something else goes wrong.
+    As a context manager it ends the process if an exception leaves the context.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class Reading:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process if nobody waits for its answer any more: Python would wait for it at its end."""
+        """End the process if it still reads: Python would wait for it on exit."""
         if self._future is not None and not self._future.done():
             processes.end(_KIND)
 
     def result(self) -> Imported:
-        """What `frontend.load.load` gives.
+        """Wait for the result of `frontend.load.load`.
 
-        Raises InputError as `load` does, and where time or memory do not suffice, with what would help.
+        Raises InputError as `load` does, and if the time or memory limit is exceeded, with a remedy.
         """
         path, deadline, memory_bytes = self._question[0], self._deadline, self._memory_bytes
         if self._future is None:

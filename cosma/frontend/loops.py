@@ -1,6 +1,6 @@
-"""Shapes of what Loops carry from one round to the next, of which ONNX infers the element type alone.
+"""Shapes of loop-carried values, for which ONNX infers only the element type.
 
-A value that enters a body with some shape and leaves it with the same one has it after any number of rounds.
+A value that enters a body and leaves it with the same shape has that shape after any number of iterations.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,9 +14,9 @@ Opsets = Iterable[onnx.OperatorSetIdProto]
 
 
 def size_carried(graph: onnx.GraphProto, opsets: Opsets) -> bool:
-    """Note in a graph's value_info the shapes of carried values that are sure; whether there was one.
+    """Write the proven shapes of loop-carried values to the graph's value_info; return whether there was any.
 
-    graph: with the types of its values as far as they are known. opsets: the model's opset_import.
+    graph: has the types of its values as far as known. opsets: the model's opset_import.
     """
     types = {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output) if v.HasField("type")}
     for tensor in graph.initializer:
@@ -37,7 +37,7 @@ def size_carried(graph: onnx.GraphProto, opsets: Opsets) -> bool:
 def _invariant(
     node: onnx.NodeProto, outer: onnx.GraphProto, types: Mapping[str, onnx.TypeProto], opsets: Opsets
 ) -> dict[str, onnx.TypeProto]:
-    """The results of a Loop that have the type of what enters it -> that type."""
+    """Results of a Loop that have the type of the value that enters it -> that type."""
     body = next(a.g for a in node.attribute if a.name == "body")
     entering = {i: types[name] for i, name in enumerate(node.input[2:]) if name in types and _is_sized(types[name])}
     while entering:  # what does not keep its shape may be why another does: start again without it
@@ -56,7 +56,7 @@ def _is_sized(kind: onnx.TypeProto) -> bool:
 
 
 def _standalone(body: onnx.GraphProto, outer: onnx.GraphProto, types: Mapping[str, onnx.TypeProto]) -> onnx.GraphProto:
-    """A copy of a body that has what it may read of the graph around it as inputs and initializers of its own."""
+    """Copy of a body with the values of the enclosing graph as inputs and initializers of its own."""
     graph = onnx.GraphProto()
     graph.CopyFrom(body)
     _forget(graph)
@@ -68,7 +68,7 @@ def _standalone(body: onnx.GraphProto, outer: onnx.GraphProto, types: Mapping[st
 
 
 def _forget(body: onnx.GraphProto) -> None:
-    """Take out of a body what follows from the shapes with which values are said to enter it."""
+    """Remove the declared shapes of a body, which follow from the declared shapes of its inputs."""
     del body.value_info[:]
     for value in body.output:
         if value.type.WhichOneof("value") == "tensor_type":
@@ -78,7 +78,7 @@ def _forget(body: onnx.GraphProto) -> None:
 
 
 def _infer(body: onnx.GraphProto, entering: Mapping[int, onnx.TypeProto], opsets: Opsets) -> list[onnx.TypeProto]:
-    """The types with which carried values leave a body that they enter with these types, others with any shape."""
+    """Infer the types of carried values at the end of a body. entering: their types at its start; others: any shape."""
     for i, value in enumerate(body.input[2 : len(body.output) + 1]):
         if i in entering:
             value.type.CopyFrom(entering[i])

@@ -1,6 +1,6 @@
-"""ONNX IR with shapes -> Graph: what is constant, view, unused or an operator, and how large tensors are.
+"""ONNX IR with shapes -> Graph: classify nodes as constants, views or operators, and size the tensors.
 
-Views become aliases of the tensor that they look at; whatever depends on constants alone is a weight.
+A view becomes an alias of its tensor; a value that depends on constants alone is a weight.
 """
 
 import contextlib
@@ -46,11 +46,11 @@ def lower(
 
 @dataclass(slots=True)
 class Sorted:
-    """Every node in its class. constant: values that never change.
+    """The nodes of a graph by class. constant: values that never change.
 
     root: view -> the value whose bytes it shows, also of constants: a weight of few bits that a DequantizeLinear widens
-    stays as it is. steered: view -> the values computed at run time that say how to see
-    them (the shape of a Reshape): its readers need them as well.
+    keeps its bits. steered: view -> the values computed at run time that define it (the shape of a Reshape): readers
+    of the view read them too.
     """
 
     constant: set[ir.Value]
@@ -59,19 +59,19 @@ class Sorted:
     operators: list[ir.Node] = field(default_factory=list)
 
     def reads(self, node: ir.Node) -> Iterator[ir.Value]:
-        """The values that hold the data of an operator's operands, views looked through; some may come twice."""
+        """Values that hold the data of an operator's operands, views resolved; may have duplicates."""
         assert node.graph is not None
         for value in _operands(node, self.constant, node.graph.opset_imports):
             yield from self.data(value)
 
     def data(self, value: ir.Value) -> Iterator[ir.Value]:
-        """The value whose bytes a value shows, and those that it takes to see them."""
+        """The value whose bytes a value shows, and the values that steer the view."""
         yield self.root.get(value, value)
         yield from self.steered.get(value, ())
 
 
 def sort_nodes(graph: ir.Graph, weights: set[str]) -> Sorted:
-    """Say of each node whether it is constant, a view or an operator; `weights` are names of constants."""
+    """Classify each node as constant, view or operator. weights: names of constants."""
     constant = {v for v in graph.inputs if v.name in weights} | set(graph.initializers.values())
     result = Sorted(constant)
     live = _live_nodes(graph)
@@ -97,9 +97,9 @@ def sort_nodes(graph: ir.Graph, weights: set[str]) -> Sorted:
 
 
 def _show_narrow(node: ir.Node, nodes: Sorted) -> None:
-    """Have a constant that a DequantizeLinear makes, or that only moves such a one, show the constant of few bits.
+    """Make a dequantised constant, or a rearrangement of one, a view of the constant of few bits.
 
-    Scales and zero points of more than one element are read with it.
+    Its readers also read scales and zero points of more than one element.
     """
     name = _label(node)
     source = node.inputs[0] if node.inputs else None
@@ -152,13 +152,13 @@ def _is_standard(node: ir.Node) -> bool:
 
 
 def is_random(node: ir.Node) -> bool:
-    """Whether every run gives something else, be it in a branch of an If or in the body of a loop."""
+    """Whether the results differ from run to run; bodies of the node are searched too."""
     own = _is_standard(node) and (node.op_type in _RANDOM or _is_training(node))
     return own or any(is_random(n) for sub in _subgraphs(node) for n in sub)
 
 
 def _is_training(node: ir.Node) -> bool:
-    """Whether a Dropout may drop anything: its training mode is given, and not known to be off."""
+    """Whether a Dropout may drop elements: its training mode is given and not known to be false."""
     mode = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
     if mode is None:
         return False
@@ -177,7 +177,7 @@ def _may_alias(node: ir.Node) -> bool:
 def _is_view(node: ir.Node, constant: set[ir.Value], returned: set[ir.Value]) -> bool:
     """Whether a node takes no memory of its own.
 
-    What the model returns has no reader that could wait for a shape computed at run time: then it is an operator.
+    A model output whose shape is computed at run time is an operator: it has no reader to wait for the shape.
     """
     if not _may_alias(node) or node.inputs[0] in constant:
         return False
@@ -224,14 +224,14 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
 
 
 def _is_written(value: ir.Value, outputs: set[ir.Value]) -> bool:
-    """Unused second outputs without a shape (a Dropout's mask, say) take no memory."""
+    """Whether an output takes memory; unused second outputs without a shape (a Dropout's mask) do not."""
     if not value.name:
         return False
     return bool(value.uses()) or value in outputs or value.index() == 0 or static_shape(value) is not None
 
 
 class _Sizer:
-    """Sizes of values, and a record of those whose size cannot be known."""
+    """Computes the sizes of values and records those of unknown size."""
 
     def __init__(self, dtype: DType | None) -> None:
         self.dtype = dtype
@@ -254,7 +254,7 @@ class _Sizer:
         return Tensor(value.name or "", size, kind, shape or (), self._dtype_name(value))
 
     def _refuse_unplannable(self, value: ir.Value) -> None:
-        """Sequences, optional values and strings: how many bytes they take is known in a run only."""
+        """Raise InputError for sequences, optional values and strings: their size is known only at run time."""
         if not isinstance(value.type, ir.TensorType | None):
             what = type(value.type).__name__.removesuffix("Type").lower()
             raise InputError(f"{value.name!r} is of type {what}, not a tensor; only tensors can be planned")
@@ -286,7 +286,7 @@ class _Sizer:
             self.unsized.append(f"tensor {value.name!r} has no sized element type ({kind})")
 
     def refuse_unsized(self, graph: ir.Graph) -> None:
-        """Raise InputError for sizes that are not known."""
+        """Raise InputError if any size is unknown."""
         if self.open:
             outputs = [o for v in graph.outputs if v.shape is not None for o in _open(v, "")]
             raise InputError(explain_open(self.open, {v.name or "" for v in graph.inputs}, outputs))
@@ -308,10 +308,10 @@ def _open(value: ir.Value, writer: str) -> list[Open]:
 
 
 def _operands(node: ir.Node, constant: set[ir.Value], versions: Mapping[str, int]) -> Iterator[ir.Value]:
-    """What a node, and the bodies in it, read as data from the graph that it is in.
+    """Values that a node and its bodies read as data from the enclosing graph.
 
     Constants that only steer it are part of the command stream and need no residency: single elements (a Clip's
-    bounds, a quantisation scale), and what `is_steering` says.
+    bounds, a quantisation scale) and the operands of `is_steering`.
     """
     version = versions.get(node.domain, 1)
     for i, value in enumerate(node.inputs):
@@ -324,7 +324,7 @@ def _operands(node: ir.Node, constant: set[ir.Value], versions: Mapping[str, int
 
 
 def _reads(node: ir.Node) -> list[ir.Value]:
-    """Everything that a node and the bodies in it read from the graph that it is in."""
+    """All values that a node and its bodies read from the enclosing graph."""
     found = [v for v in node.inputs if v is not None]
     for sub in _subgraphs(node):
         own = _own(sub)
@@ -346,7 +346,7 @@ def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
 
 
 def static_shape(value: ir.Value) -> tuple[int, ...] | None:
-    """The sizes of a value, None while any is not known."""
+    """The sizes of a value, None if any is unknown."""
     return tuple(value.shape.numpy()) if value.shape is not None and value.shape.is_static() else None
 
 

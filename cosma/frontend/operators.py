@@ -1,4 +1,4 @@
-"""What is known of ONNX operators by (domain, type): labels, what nodes must be like, which operands only steer."""
+"""ONNX operators by (domain, type): labels, schema checks, operands that only steer."""
 
 from collections.abc import Iterable, Mapping
 
@@ -20,10 +20,10 @@ def label(domain: str, op_type: str) -> str:
 
 
 def check_nodes(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int]) -> None:
-    """Refuse nodes, those of bodies too, that their schemas do not allow: attributes too many, operands too few.
+    """Check nodes, including those of bodies, against their schemas: unknown attributes, missing operands.
 
-    versions: opset versions by domain. What ONNX does not define is not checked. Raises InputError where the checker of
-    ONNX, which ONNX Runtime calls as well, does.
+    versions: opset versions by domain. Operators that ONNX does not define are not checked. Raises InputError where the
+    ONNX checker, which ONNX Runtime calls too, raises.
     """
     context = onnx.checker.C.CheckerContext()
     context.ir_version = onnx.IR_VERSION
@@ -43,7 +43,7 @@ def check_nodes(nodes: Iterable[onnx.NodeProto], versions: Mapping[str, int]) ->
 
 
 def _outline(node: onnx.NodeProto) -> onnx.NodeProto:
-    """A node with nothing in place of its tensors and bodies: their data may lie in files, which checkers look for."""
+    """Copy of a node with empty tensors and bodies: the checker would look for external data files."""
     copy = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=node.input, output=node.output)
     for attribute in node.attribute:
         short = copy.attribute.add(name=attribute.name, type=attribute.type)
@@ -64,8 +64,8 @@ def has_schema(domain: str, op_type: str, version: int) -> bool:
 def is_steering(domain: str, op_type: str, version: int, position: int) -> bool:
     """Whether the operand at `position` belongs to the command stream: shapes, axes, pads, scales of a Resize, indices.
 
-    Those are the operands that the schema calls so or allows to be integers only. Operators without a schema
-    have none.
+    These are operands of such a name in the schema, or restricted to integers. Operators without a schema have
+    none.
     """
     schema = schema_of(domain, op_type, version)
     if schema is None or not schema.inputs:
@@ -75,7 +75,7 @@ def is_steering(domain: str, op_type: str, version: int, position: int) -> bool:
 
 
 def schema_of(domain: str, op_type: str, version: int) -> "onnx.defs.OpSchema | None":
-    """What ONNX says of the operator in this version of its domain; None if it does not define it."""
+    """The ONNX schema of an operator in this version of its domain, None if there is none."""
     try:
         return onnx.defs.get_schema(op_type, version, "" if domain in STANDARD else domain)
     except onnx.defs.SchemaError:

@@ -23,7 +23,7 @@ def read_tidy(path: Path) -> tuple[onnx.ModelProto, Names]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a model into an InputError of one line that names its file."""
+    """Convert any exception into an InputError of one line that names the model file."""
     try:
         yield
     except CosmaError as error:
@@ -34,7 +34,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _parse(path: Path) -> onnx.ModelProto:
-    """The protobuf in a file. Raises InputError where there is none."""
+    """Parse a model file. Raises InputError if it holds no model."""
     try:
         data = read_input(path)
     except OSError as error:
@@ -52,9 +52,9 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 
 def _tidy(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Names]:
-    """A checked model: functions inlined, nodes sorted and named, without the dead ones, constants out of bodies.
+    """Check a model, inline functions, sort and name nodes, remove dead ones, move constants out of bodies.
 
-    Returns it with the dead nodes. Raises InputError.
+    Returns the model and its dead nodes. Raises InputError.
     """
     proto = inline(proto)
     structure.show_names(proto.graph)

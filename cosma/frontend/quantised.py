@@ -1,4 +1,4 @@
-"""Shapes of ONNX Runtime's quantised operators, which its quantiser writes and ONNX's shape inference lacks."""
+"""Shapes of ONNX Runtime's quantised operators (com.microsoft), which ONNX's shape inference does not know."""
 
 import onnx
 
@@ -20,7 +20,7 @@ _ALIKE = {
 
 
 def add_shapes(proto: onnx.ModelProto) -> None:
-    """Note the types and shapes of these operators' results in the model, as far as they can be known."""
+    """Write the types and shapes of the results of these operators to the model's value_info, as far as known."""
     names = {name for node in proto.graph.node if _has_known_shape(node) for name in node.output if name}
     if not names:
         return
@@ -40,7 +40,7 @@ def add_shapes(proto: onnx.ModelProto) -> None:
 
 
 def _has_known_shape(node: onnx.NodeProto) -> bool:
-    """Whether a node is one of these; not with channels last, nor as a Gemm whose result is not quantised."""
+    """Whether a node is such an operator; not with channels last, nor a QGemm with a float result."""
     if node.domain != "com.microsoft" or node.op_type not in _ALIKE:
         return False
     if any(a.name == "channels_last" and a.i for a in node.attribute):

@@ -1,4 +1,4 @@
-"""What nodes are in a quantised network that their operator types do not tell."""
+"""Roles of nodes in a quantised network: duplicates, nodes that undo a dequantisation, Pads that act as padding."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -17,10 +17,10 @@ _NON_NEGATIVE = frozenset(["Relu", "Sigmoid", "HardSigmoid", "Softmax"])
 
 
 def merge_twins(graph: ir.Graph) -> Names:
-    """Have one QuantizeLinear stand for all that quantise one tensor alike; return the others, which are gone.
+    """Merge QuantizeLinear nodes with the same tensor, scale, zero point and attributes; return the removed ones.
 
-    Exporters write one for each reader (a pair of its own before each), though the integers are the same. What the
-    model returns keeps its name. Changes `graph`.
+    Exporters write one for each reader although the integers are the same. Model outputs keep their names. Changes
+    `graph`.
     """
     first: dict[tuple[object, ...], ir.Value] = {}
     gone = []
@@ -39,13 +39,13 @@ def merge_twins(graph: ir.Graph) -> Names:
 
 
 def _what(value: ir.Value | None) -> object:
-    """Equal for equal values: the elements of a constant that is known, otherwise the value itself."""
+    """Key that is equal for equal values: the elements of a known constant, otherwise the value itself."""
     known = None if value is None else ir.convenience.get_const_tensor(value)
     return value if known is None else (known.dtype, tuple(known.shape.numpy()), known.numpy().tobytes())
 
 
 def role(node: ir.Node, constant: AbstractSet[ir.Value], root: Mapping[ir.Value, ir.Value]) -> str | None:
-    """The label of a node that undoes or pads, None for all others. root: view -> what it shows."""
+    """Label of a node that undoes a dequantisation or acts as padding, None for others. root: view -> what it shows."""
     if _undoes(node, constant, root):
         return UNDOING
     return INTO_PADDING if _goes_into_padding(node, constant) else None

@@ -1,7 +1,7 @@
-"""Shapes and element types of every value: what operators make of the inputs counts, what the file declares is checked.
+"""Shapes and element types of all values: inferred from the inputs; declarations of the file are checked.
 
-Where ONNX defines an operator, its results are inferred (in strict mode: contradictions are errors) and the file's own
-value_info is set aside; what inference cannot know (unknown operators, sizes that depend on data) is taken from it.
+If ONNX defines an operator, its results are inferred (in strict mode: contradictions are errors) and the value_info of
+the file is set aside; it serves only for unknown operators and for sizes that depend on data.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ Shape = tuple[int | str | None, ...]  # a number, a name, or nothing is known
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a file says of a value. elem_type: 0 if it does not say; shape None likewise."""
+    """Declared type of a value. elem_type: 0 if not declared; shape: None if not declared."""
 
     elem_type: int
     shape: Shape | None
 
 
 def infer(proto: onnx.ModelProto, dims: Dimensions) -> tuple[ir.Model, tuple[str, ...]]:
-    """The model with types known as far as can be, shape arithmetic folded, and notes on what it declares otherwise.
+    """Infer types and fold shape arithmetic; also return notes on declarations that differ from the inferred shapes.
 
-    `proto` is changed. Raises InputError where operands contradict each other, where element types differ from those
-    declared, and where sizes given by the user differ from those that the operators make.
+    `proto` is changed. Raises InputError if operands contradict each other, or if declared element types or sizes given
+    by the user differ from the inferred ones.
     """
     declared = _set_aside(proto)
     believed: list[str] = []
@@ -60,9 +60,9 @@ def infer(proto: onnx.ModelProto, dims: Dimensions) -> tuple[ir.Model, tuple[str
 def _settle(
     proto: onnx.ModelProto, declared: dict[str, Declared], dims: Dimensions, believed: list[str]
 ) -> tuple[onnx.ModelProto, ir.Model]:
-    """Fold, add what only the file knows, and infer again, until nothing more comes of it.
+    """Fold, add facts that only the file declares, and infer again, until nothing changes.
 
-    believed: names of values are added to it whose declared sizes were used though ONNX defines their operators.
+    believed: extended by the names of values whose declared sizes were used although ONNX defines their operators.
     """
     for _ in range(_ROUNDS):
         model = folded(proto, with_shapes=True)
@@ -124,7 +124,7 @@ def _set_aside(proto: onnx.ModelProto) -> dict[str, Declared]:
 
 
 def _forget(graph: onnx.GraphProto, versions: dict[str, int], is_body: bool = False) -> None:
-    """Remove what is declared of results of ONNX's operators; in a body element types stay, for inference to check."""
+    """Remove declared types of results of ONNX operators; in a body only shapes: inference checks element types."""
     known = {
         name
         for node in graph.node
@@ -175,7 +175,7 @@ def _is_static(shape: Shape | None) -> bool:
 def _add_facts(graph: onnx.GraphProto, declared: dict[str, Declared], dims: Dimensions, believed: list[str]) -> bool:
     """Write into a graph what the file declares and the user gives of values that inference could not size.
 
-    A dimension that inference only gave a name has the same size wherever the name appears. Whether there was any.
+    A dimension that inference only named has one size wherever the name appears. Returns whether anything was added.
     """
     values = {v.name: v for v in (*graph.value_info, *graph.output)}
     sizes = _name_sizes(values, declared, dims, believed)
@@ -193,7 +193,7 @@ def _add_facts(graph: onnx.GraphProto, declared: dict[str, Declared], dims: Dime
 def _name_sizes(
     values: dict[str, onnx.ValueInfoProto], declared: dict[str, Declared], dims: Dimensions, believed: list[str]
 ) -> dict[str, int]:
-    """The sizes of named dimensions. Raises InputError where two places want different ones."""
+    """Sizes of named dimensions. Raises InputError if two places give different sizes."""
     sizes: dict[str, tuple[int, str]] = {}
     for name, value in values.items():
         shape = value.type.tensor_type.shape.dim
@@ -223,7 +223,7 @@ def _name_sizes(
 def _add_shape(
     graph: onnx.GraphProto, values: dict[str, onnx.ValueInfoProto], declared: dict[str, Declared], believed: list[str]
 ) -> bool:
-    """Take the declared types of values of unknown rank whose operands are known; if there is none, of the first."""
+    """Use declared types of values of unknown rank whose operands are known, or else that of the first such value."""
     sized = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     sized |= {name for name, v in values.items() if v.type.tensor_type.HasField("shape")}
     waiting = []
@@ -251,7 +251,7 @@ def _add_shape(
 
 
 def _check_given(final: dict[str, Declared], dims: Dimensions) -> None:
-    """Raise InputError where the user gave a size that a tensor does not have."""
+    """Raise InputError if a size given by the user differs from the inferred one."""
     for (name, axis), size in dims.placed.items():
         shape = final[name].shape if name in final else None
         if shape is None:
@@ -266,7 +266,7 @@ def _check_given(final: dict[str, Declared], dims: Dimensions) -> None:
 
 
 def _check_element_types(declared: dict[str, Declared], graph: onnx.GraphProto) -> None:
-    """Raise InputError for a value that is declared of another element type than its operator makes."""
+    """Raise InputError if a declared element type differs from the inferred one."""
     found = _types(graph)
     for node in graph.node:
         for name in node.output:
@@ -280,7 +280,7 @@ def _check_element_types(declared: dict[str, Declared], graph: onnx.GraphProto) 
 
 
 def _compare(declared: dict[str, Declared], final: dict[str, Declared]) -> tuple[str, ...]:
-    """Notes on declared shapes that are not those inferred."""
+    """Notes on declared shapes that differ from the inferred ones."""
     stale = []
     for name, said in declared.items():
         made = final.get(name)
@@ -290,7 +290,7 @@ def _compare(declared: dict[str, Declared], final: dict[str, Declared]) -> tuple
 
 
 def _shortened(lines: list[str], ending: str) -> tuple[str, ...]:
-    """The first few lines with an ending, the last of them with how many more there are."""
+    """The first `_SHOWN` lines, each with the ending; the last one also tells how many more there are."""
     rest = len(lines) - _SHOWN
     more = f", and so are {rest} more" if rest > 0 else ""
     return tuple(f"{line}, {ending}{more if i == _SHOWN - 1 else ''}" for i, line in enumerate(lines[:_SHOWN]))
@@ -306,7 +306,7 @@ def _fits(said: Shape | None, made: Shape | None) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The libraries log about what is reported here in one line."""
+    """Silence the logging of the libraries; errors are reported here in one line."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,7 +1,7 @@
 """Structural checks and repairs on an ONNX protobuf, before any library walks over it.
 
-Libraries differ in what they do with a cycle, a name without a producer or a missing weight file;
-here each gets one clear line, so that everything later can rely on a sorted graph in SSA form.
+Libraries differ in how they treat a cycle, a name without a producer or a missing weight file. Here each is
+reported in one clear line; later modules rely on a sorted graph in SSA form.
 """
 
 import re
@@ -23,7 +23,7 @@ SMALL_ELEMENTS = 1024
 def check_graph(graph: onnx.GraphProto) -> None:
     """Refuse duplicate and dangling names and cycles in a GraphProto; sort its nodes if need be.
 
-    An output that is listed twice, which runtimes return twice, is listed once.
+    A duplicate entry of the output list is removed; runtimes would return that output twice.
     """
     if not graph.node:
         raise InputError("the model has no operators; there is nothing to schedule")
@@ -132,9 +132,9 @@ def _label(node: onnx.NodeProto, index: int) -> str:
 
 
 def show_names(graph: onnx.GraphProto) -> None:
-    """Make visible in all names, those in bodies and of operator types too, what is not or acts on a terminal.
+    """Escape unprintable characters in all names, including operator types and the names in bodies.
 
-    Raises InputError for a name that is no text; protobuf gives its bytes.
+    Raises InputError for a name that is not UTF-8 (protobuf returns its bytes).
     """
     taken = set(_all_names(graph))
     for name in taken:
@@ -252,7 +252,7 @@ def detach_weights(graph: onnx.GraphProto) -> set[str]:
 
 
 def _refuse_other_listing(graph: onnx.GraphProto) -> None:
-    """A weight may be listed among the inputs, with the type that it has."""
+    """Raise InputError if a weight is also listed among the inputs with another type."""
     weights = {t.name: t for t in graph.initializer}
     for value in graph.input:
         if value.name in weights and value.type.tensor_type.HasField("shape"):

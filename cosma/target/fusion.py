@@ -4,8 +4,7 @@ from dataclasses import replace
 from typing import get_args
 
 from cosma.errors import InputError
-from cosma.graph import Fusion as Fusion  # noqa: PLC0414, exported
-from cosma.graph import Graph, Operator
+from cosma.graph import Fusion, Graph, Operator
 
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
