@@ -122,7 +122,7 @@ class Graph:
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """Names of the nodes that may multiply and accumulate, nobody knows how often."""
+        """Names of nodes that may multiply and accumulate, an unknown number of times."""
         return tuple(name for v in self.operators for name in v.uncounted)
 
     @property

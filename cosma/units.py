@@ -52,7 +52,7 @@ def parse_quantity(text: str, dimension: str, what: str) -> Fraction:
 
 
 def _with_unit(number: str, dimension: str) -> str:
-    """What a bare number may count: first what has no prefix, since nobody means 16384 KiB or 1000000 MHz."""
+    """What a bare number may count: first what has no prefix, as 16384 KiB or 1000000 MHz are unlikely."""
     base, usual = {"bytes": "B", "bytes/s": "B/s", "MAC/s": "OPS"}.get(dimension, dimension), _USUAL[dimension]
     if dimension == "bytes":
         return repr(f"{number} {base if Fraction(number).denominator == 1 else usual}")

@@ -30,7 +30,7 @@ class Estimates:
         return any(value is not None for value in asdict(self).values())
 
     def row(self) -> dict[str, float | None]:
-        """The estimates as columns: estimate_transfer_s, ..., so that nobody takes them for facts."""
+        """The estimates as columns: estimate_transfer_s, ..., a prefix that keeps them apart from facts."""
         return {f"estimate_{key}": value for key, value in asdict(self).items()}
 
 

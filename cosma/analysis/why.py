@@ -1,4 +1,4 @@
-"""Why each eviction of a plan happens: which step binds, who is there, what would have to go instead.
+"""Why each eviction of a plan happens: which step binds, what is resident there, what would have to go instead.
 
 All of it is about the plan's own schedule, and counts bytes: an alternative may still fail for want of
 a hole of the right size.

@@ -2,7 +2,7 @@
 
 An entry is a line with a code (HMAC-SHA-256) over question and answer, and the answer as JSON. The key of the code lies
 beside the entries, readable by its owner alone, and is used only if it is. So entries of other users, copied from other
-questions, cut off or changed are never even parsed. Who can read the key can forge entries: programs of the same user,
+questions, cut off or changed are never even parsed. The key's readers can forge entries: programs of the same user,
 and the administrator. Therefore an answer says as little as possible that its reader cannot check (`kept.py`).
 """
 
@@ -45,7 +45,7 @@ def code() -> str:
 
 
 class Cache:
-    """JSON values by question, one file each. `warn` is told once of entries that cannot be used, in one line."""
+    """JSON values by question, one file each. `warn` is called once, with one line, for entries that cannot be used."""
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
         self._folder, self._warn = folder, warn
@@ -73,7 +73,7 @@ class Cache:
         return None
 
     def put(self, question: str, value: Any) -> None:
-        """Keep a value; a cache that cannot be written is told of once and then left alone."""
+        """Keep a value. Where the cache cannot be written, warn once and keep no more."""
         path = self._path(question)
         content = json.dumps(value, separators=(",", ":")).encode()
         if not self._writable or len(content) > _LARGEST // 2:

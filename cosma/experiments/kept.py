@@ -55,7 +55,7 @@ def rebuild(kept: Any, prepared: Prepared) -> tuple[Plan, str]:
 
 
 def _plan(kept: Any, prepared: Prepared) -> Plan:
-    """The plan as it is told. Fields of other types and negative numbers are refused by the classes themselves."""
+    """The plan from its kept form. Fields of other types and negative numbers are refused by the classes themselves."""
     problem = prepared.problem
     operators, tensors, cost = problem.graph.operators, problem.graph.tensors, kept["non_compulsory_bytes"]
     residencies = tuple(

@@ -47,7 +47,7 @@ def grid_bytes(problem: Problem) -> int:
 def staircase(problem: Problem) -> Search:
     """Yields rounds of probes and is sent what they found (None: no answer), until every step is known.
 
-    The probes of a round do not depend on each other, so the search does not depend on who is faster.
+    The probes of a round do not depend on each other, so the search does not depend on which is faster.
     """
     grid = grid_bytes(problem)
     low = problem.smallest_capacity_bytes

@@ -21,7 +21,7 @@ from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.solvers.options import Options, SearchOptions
 from cosma.target.hardware import Hardware
-from cosma.workers.pool import Crew, Failed, processes
+from cosma.workers.pool import Failed, Pool, processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +150,20 @@ class _Progress:
 
 
 def run(
-    cases: Sequence[Case], crew: Crew, cache: Cache | None, there: Sequence[Swept] = ()
+    cases: Sequence[Case], pool: Pool, cache: Cache | None, there: Sequence[Swept] = ()
 ) -> Iterator[tuple[Swept, bool]]:
     """The rows of all cases as they finish, each with whether it is new.
 
     there: rows that count as answers, but for those of what went wrong, which is tried again. They have no schedule
     to start from: where optima are not proved, a resumed sweep may find other plans.
 
-    Which probes are asked does not depend on the crew, so neither do the rows, but for their order.
+    Which probes are asked does not depend on the pool, so neither do the rows, but for their order.
     """
     usable = [row for row in there if row.status not in WENT_WRONG]
-    driver = _Driver(crew, cache, {key_of(row): row for row in usable})
+    driver = _Driver(pool, cache, {key_of(row): row for row in usable})
     for case in cases:
         yield from driver.advance(_Progress(case, case.rounds()), None)
-    while finished := crew.finished():
+    while finished := pool.finished():
         for ticket, found in finished:
             yield from driver.take(str(ticket), found)
 
@@ -178,16 +178,16 @@ def whatif(
     """
     sizes = None if capacities is None else tuple(sorted(set(capacities)))
     case = Case(prepared, hardware, options or Options(), sizes)
-    with processes(jobs) as crew:
-        rows = [row for row, _ in run([case], crew, None)]
+    with processes(jobs) as pool:
+        rows = [row for row, _ in run([case], pool, None)]
     return sorted(rows, key=lambda row: row.capacity_bytes)
 
 
 class _Driver:
-    """Asks each question once, of the rows, of the cache, or of the crew."""
+    """Asks each question once, of the rows, of the cache, or of the pool."""
 
-    def __init__(self, crew: Crew, cache: Cache | None, there: dict[tuple[Any, ...], Swept]) -> None:
-        self._crew, self._cache, self._there = crew, cache, there
+    def __init__(self, pool: Pool, cache: Cache | None, there: dict[tuple[Any, ...], Swept]) -> None:
+        self._pool, self._cache, self._there = pool, cache, there
         self._asking: dict[str, list[tuple[_Progress, int]]] = {}  # by the key of the question
 
     def advance(self, progress: _Progress, found: list[Found | None] | None) -> Iterator[tuple[Swept, bool]]:
@@ -206,12 +206,12 @@ class _Driver:
                 self._asking[key].append((progress, i))
             else:
                 self._asking[key] = [(progress, i)]
-                self._crew.submit(key, answer, *_question(progress.case, progress.probes[i]))
+                self._pool.submit(key, answer, *_question(progress.case, progress.probes[i]))
         for i, known in ready:
             yield from self._settle(progress, i, known)
 
     def take(self, key: str, found: Answer | Failed) -> Iterator[tuple[Swept, bool]]:
-        """Record a finished or failed task; yields the rows of all who asked."""
+        """Record a finished or failed task; yield the rows of all that asked for it."""
         if isinstance(found, Failed):
             found = Answer("crashed", found.why)
         elif self._cache is not None and found.kept is not None:

@@ -18,7 +18,7 @@ from cosma.target.hardware import Hardware
 from cosma.target.quantisation import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
 from cosma.units import format_bytes, format_si
 
-if TYPE_CHECKING:  # who prints no run need not load what runs
+if TYPE_CHECKING:  # printing a plan need not load what runs one
     from cosma.execute.run import Execution
 
 _WHY = dict.fromkeys(QUANTIZE | DEQUANTIZE | {UNDOING}, "quantised") | {INTO_PADDING: "pads"}  # label -> why it joined

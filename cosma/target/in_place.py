@@ -17,7 +17,7 @@ def in_place(problem: Problem, v: int, dying: Iterable[int]) -> Mode | None:
     """The mode in which operator v writes over one of the operands `dying`, those that no later step uses; None: none.
 
     An elementwise operator has no more use for an element of an operand once it has written the same element of its
-    output. So the output may lie where the operand lies, if that is as large and nobody else asks for its old bytes:
+    output. So the output may lie where the operand lies, if that is as large and its old bytes are not read again:
     no later step, and not the host, which still has to get those of a model output. Both together then take the
     operand's bytes, and the working set falls by the output's. What was fused into an operator is not looked at.
     """

@@ -21,7 +21,7 @@ class Failed:
 
 
 @dataclass(slots=True)
-class Crew:
+class Pool:
     """Run up to `width` tasks at a time; retry tasks that ran when a worker died, one by one.
 
     A task that kills its worker twice while running alone is reported as Failed.
@@ -45,7 +45,7 @@ class Crew:
         found: list[tuple[Hashable, Any]] = []
         while not found:
             if not self._fill():
-                found += self._recover([])  # a worker died while nobody looked
+                found += self._recover([])  # a worker died between two calls
                 continue
             if not self._running:
                 break
@@ -105,18 +105,18 @@ def _explain(error: BaseException) -> Failed:
 
 
 @contextmanager
-def processes(jobs: int) -> Iterator[Crew]:
-    """Crew of `jobs` processes of this machine, started with the first task."""
-    crew = Crew(lambda: Workers(jobs), jobs)
+def processes(jobs: int) -> Iterator[Pool]:
+    """Pool of `jobs` processes of this machine, started with the first task."""
+    pool = Pool(lambda: Workers(jobs), jobs)
     try:
-        yield crew
+        yield pool
     finally:
-        crew.close()
+        pool.close()
 
 
 @contextmanager
-def dask(address: str) -> Iterator[Crew]:
-    """Crew on the Dask scheduler at `address`, e.g. tcp://10.0.0.1:8786. Raises InputError if no worker answers."""
+def dask(address: str) -> Iterator[Pool]:
+    """Pool on the Dask scheduler at `address`, e.g. tcp://10.0.0.1:8786. Raises InputError if no worker answers."""
     try:
         distributed: Any = importlib.import_module("distributed")  # it is not typed
     except ImportError:
@@ -130,9 +130,9 @@ def dask(address: str) -> Iterator[Crew]:
         first = " ".join(str(error).split())[:160]
         raise InputError(f"--dask {address}: no scheduler with workers answers there ({first})") from None
     threads = sum(client.nthreads().values())
-    crew = Crew(lambda: client.get_executor(pure=False), 2 * threads)
+    pool = Pool(lambda: client.get_executor(pure=False), 2 * threads)
     try:
-        yield crew
+        yield pool
     finally:
-        crew.close()
+        pool.close()
         client.close()

@@ -43,8 +43,8 @@ class Here(Executor):
 @pytest.fixture(autouse=True)
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def here(jobs: int) -> Iterator[pool.Crew]:
-        yield pool.Crew(Here, jobs)
+    def here(jobs: int) -> Iterator[pool.Pool]:
+        yield pool.Pool(Here, jobs)
 
     monkeypatch.setattr(pool, "processes", here)
 
@@ -143,7 +143,7 @@ def test_one_warning_for_any_number_of_entries(run, own_cache: Path) -> None:
 def test_whole_entries_are_not_solved_again(run, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(*ARGS)
     assert len(entries(own_cache)) == len(first.json)
-    monkeypatch.setattr(pool.Crew, "submit", lambda *_: pytest.fail("solved again"))
+    monkeypatch.setattr(pool.Pool, "submit", lambda *_: pytest.fail("solved again"))
     assert run(*ARGS).json == first.json
 
 

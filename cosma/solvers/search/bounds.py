@@ -162,7 +162,7 @@ def _scaled(served: list[tuple[int, int]], total: int, most: int) -> list[tuple[
 class Potentials:
     """Prices of the rows; `to_come(state)` is a lower bound on what the state still has to pay, in bytes.
 
-    By weak duality the rows of operators not yet run cost at least their worth w, whoever pays. What has
+    By weak duality the rows of operators not yet run cost at least their worth w, whichever tensors pay. What has
     been paid already serves some of them: for an evicted tensor the part of its load and store prices
     that lies in those rows, for a resident one with a host copy the part of its store price
     (docs/problem.md#potentials).
