@@ -130,7 +130,7 @@ def effects(operator: Operator, mode: Mode, streamed: Iterable[int] = ()) -> Eff
 
 
 def fault(operator: Operator, mode: Mode) -> str:
-    """Why a mode is none of this operator, or "": operands that it does not have, negative sizes, an operand overwritten twice."""
+    """Why a mode is none of this operator, or "": foreign operands, negative sizes, an operand overwritten twice."""
     streamable = [s.tensor for s in mode.streams]
     written, read = set(operator.outputs), set(operator.inputs)
     over = [(w.output, w.input) for w in mode.overwrites]
