@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cosma.names import shown
 
 _WIDTH, _HEIGHT = 900, 300
+_THIN = 2  # a thinner box has no edge, which would hide it
 
 
 class Box(NamedTuple):
@@ -28,9 +29,12 @@ def picture(line: str, steps: int, capacity_bytes: int, boxes: Iterable[Box]) ->
         x, width = across * box.start, across * (box.end - box.start)
         y, height = _HEIGHT - up * (box.offset_bytes + box.size_bytes), up * box.size_bytes
         colour = "#4a7c9b" if box.is_loaded else "#8fbcd4"
+        edge = "white" if min(width, height) > _THIN else "none"
         drawn.append(
-            f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{colour}" stroke="white" '
+            f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{colour}" stroke="{edge}" '
             f'stroke-width="0.5"><title>{escape(shown(box.title))}</title></rect>'
         )
-    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" role="img">{"".join(drawn)}</svg>'
+    words = f'<text x="4" y="14" font-size="12">{capacity_bytes:,} B</text>'
+    words += f'<text x="{_WIDTH - 4}" y="{_HEIGHT + 14}" font-size="12" text-anchor="end">step {steps - 1}</text>'
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 18}" width="100%" role="img">{"".join(drawn)}{words}</svg>'
     return f"<div><p>{escape(shown(line))}</p>{svg}</div>"

@@ -148,13 +148,18 @@ class Plan:
             f"{claims.peak_use_bytes:,} of {self.capacity_bytes:,} B used"
         )
         loaded = {(move.tensor, move.step) for move in self.moves if move.kind == "load"}
-        boxes = (
+        boxes = [
             Box(
                 f"{r.tensor}: steps {r.start} to {r.end - 1}, {r.size_bytes:,} B at {r.offset_bytes:,}",
                 r.start, r.end, r.offset_bytes, r.size_bytes, (r.tensor, r.start) in loaded,
             )
             for r in self.residencies
-        )  # fmt: skip
+        ]  # fmt: skip
+        for t, step in enumerate(self.order):
+            for b in step.buffers:
+                what = "workspace" if b.tensor is None else f"buffer of {b.tensor}"
+                title = f"{what}: step {t}, {b.size_bytes:,} B at {b.offset_bytes:,}"
+                boxes.append(Box(title, t, t + 1, b.offset_bytes, b.size_bytes, True))
         return picture(line, len(self.order), self.capacity_bytes, boxes)
 
     def listing(self) -> Iterator[str]:

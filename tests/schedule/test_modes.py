@@ -205,6 +205,7 @@ def test_a_valid_plan_with_streams_survives_json(tmp_path: Path) -> None:
 
     plan, problem = streamed_plan()
     assert not check(plan, problem).violations
+    assert plan._repr_html_().count("<title>buffer of t1: step ") == 2
     (tmp_path / "plan.json").write_text(plan.to_json())
     assert read_plan(tmp_path / "plan.json") == plan
     assert [line.split()[1] for line in plan.listing()] == [
