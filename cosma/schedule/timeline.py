@@ -3,6 +3,13 @@
 Between two consecutive uses a tensor is either kept or evicted right after the first and loaded
 right before the second; anything in between saves nothing (docs/problem.md#keep-or-evict). So a residency
 decision is a set of kept gaps, and everything else follows from it.
+
+```
+step       0     1     2     3     4     uses of the tensor: 0, 2, 4
+uses       o           o           o     gap (0, 2) is kept, gap (2, 4) evicted:
+tensor     [=================]     [===] two residencies; stored and dropped at the end of step 2,
+                                         loaded at step 4, perhaps at another address
+```
 """
 
 from collections.abc import Iterable, Sequence
