@@ -25,7 +25,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Point:
     """What a solver found at some capacity: non-compulsory bytes, a proven bound, addresses used, the order."""
 
     cost_bytes: int
@@ -34,7 +34,7 @@ class Found:
     order: tuple[int, ...]
 
 
-Search = Generator[list[Probe], list[Found | None], None]
+Search = Generator[list[Probe], list[Point | None], None]
 
 
 def grid_bytes(problem: Problem) -> int:
@@ -52,7 +52,7 @@ def staircase(problem: Problem) -> Search:
     grid = grid_bytes(problem)
     low = problem.smallest_capacity_bytes
     enough = max(low, sum(problem.sizes))
-    known: dict[int, Found] = {}
+    known: dict[int, Point] = {}
     todo = {low: Probe(low), enough: Probe(enough)}
     asked: set[int] = set()
     reached: set[int] = set()  # where a plan of a larger capacity ends: corners, more often than not
@@ -70,10 +70,10 @@ def staircase(problem: Problem) -> Search:
         todo = {p.capacity_bytes: p for p in reversed(probes)}
 
 
-def _between(known: dict[int, Found], asked: set[int], reached: set[int], grid: int) -> list[Probe]:
+def _between(known: dict[int, Point], asked: set[int], reached: set[int], grid: int) -> list[Probe]:
     """Where the optimum changes between two capacities: just below what looks like a corner, else half-way."""
     probes = []
-    best: Found | None = None
+    best: Point | None = None
     for low, high in pairwise(sorted(known)):
         best = known[low] if best is None or known[low].cost_bytes < best.cost_bytes else best
         below, middle = high - grid, (low + high) // 2 // grid * grid

@@ -16,7 +16,7 @@ from cosma.errors import CosmaError
 from cosma.experiments.cache import Cache, code, digest
 from cosma.experiments.kept import Kept, keep, rebuild
 from cosma.experiments.rows import WENT_WRONG, Status, Swept, key_of
-from cosma.experiments.staircase import Found, Probe, Search, staircase
+from cosma.experiments.staircase import Point, Probe, Search, staircase
 from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.solvers.options import Options, SearchOptions
@@ -42,11 +42,11 @@ class Answer:
     kept: Kept | None = None
 
     @property
-    def found(self) -> Found | None:
+    def found(self) -> Point | None:
         """What the search for a staircase wants to know."""
         if self.non_compulsory_bytes is None or self.bound_bytes is None or self.peak_use_bytes is None:
             return None
-        return Found(self.non_compulsory_bytes, self.bound_bytes, self.peak_use_bytes, self.order)
+        return Point(self.non_compulsory_bytes, self.bound_bytes, self.peak_use_bytes, self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class _Driver:
         self._pool, self._cache, self._there = pool, cache, there
         self._asking: dict[str, list[tuple[_Progress, int]]] = {}  # by the key of the question
 
-    def advance(self, progress: _Progress, found: list[Found | None] | None) -> Iterator[tuple[Swept, bool]]:
+    def advance(self, progress: _Progress, found: list[Point | None] | None) -> Iterator[tuple[Swept, bool]]:
         """Start the next round; yields the rows that need no work."""
         try:
             progress.probes = next(progress.search) if found is None else progress.search.send(found)

@@ -4,7 +4,7 @@ import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
-from cosma.experiments.staircase import Found, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
+from cosma.experiments.staircase import Point, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
 from cosma.problem import Problem
 from cosma.solvers.options import Options, SearchOptions
 from cosma.solvers.search import portfolio
@@ -16,7 +16,7 @@ TINY = MODELS / "tiny_branches.onnx"
 FOREVER = Deadline.after(1e6)
 
 
-def solve_at(problem: Problem, capacity: int, **known) -> Found:
+def solve_at(problem: Problem, capacity: int, **known) -> Point:
     outcome = portfolio.solve(problem.with_capacity(capacity), Options(search=SearchOptions(**known)), FOREVER)
     best = outcome.best
     top = max(
@@ -26,10 +26,10 @@ def solve_at(problem: Problem, capacity: int, **known) -> Found:
         ),
         default=0,
     )
-    return Found(best.cost_bytes, outcome.bound_bytes, top, best.timeline.order)
+    return Point(best.cost_bytes, outcome.bound_bytes, top, best.timeline.order)
 
 
-def climb(problem: Problem) -> dict[int, Found]:
+def climb(problem: Problem) -> dict[int, Point]:
     """All that the bisection asks for."""
     search, found = staircase(problem), {}
     probes = next(search)

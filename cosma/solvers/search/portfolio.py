@@ -15,7 +15,7 @@ from cosma.solvers.programmes.compact import LARGEST_SPACE, PEAK_STATES, best_of
 from cosma.solvers.search.bounds import Potentials, peak_bound
 from cosma.solvers.search.parts import Part, split
 from cosma.solvers.search.space import Space
-from cosma.solvers.search.strategies import Found, beam, best_first, smallest_peak
+from cosma.solvers.search.strategies import SearchResult, beam, best_first, smallest_peak
 from cosma.solvers.search.windows import window_bounds, windows
 
 _WIDTHS = (1, 10, 100)  # of the beams
@@ -25,7 +25,7 @@ _EXPLAINED = 12  # parts that the reasons name
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _PartResult:
     """What is known of one part: an order (operators numbered from 0), its cost or None, a bound."""
 
     order: tuple[int, ...]
@@ -67,8 +67,8 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
     """Solve the independent parts, each kind once, and place the whole."""
     parts = split(problem)
     limit = deadline.share(0.8)
-    answers: dict[tuple[object, ...], _Answer] = {}
-    chosen: list[_Answer] = []
+    answers: dict[tuple[object, ...], _PartResult] = {}
+    chosen: list[_PartResult] = []
     order: list[int] = []
     for p in parts:
         key, answer = _answer(problem, p, answers, options, limit)
@@ -104,7 +104,7 @@ def _is_exported(placed: Placed) -> bool:
     return placed.timeline.order == tuple(range(len(placed.timeline.order)))
 
 
-def _explain(parts: list[Part], answers: list[_Answer]) -> list[str]:
+def _explain(parts: list[Part], answers: list[_PartResult]) -> list[str]:
     """One line a part in which something has to be evicted: its bound, what that rests on, the effort."""
     lines = [
         f"operators {p.start} to {p.end - 1}: at least {a.bound:,} B by {a.bound_name}, "
@@ -138,11 +138,11 @@ def _other_optima(
 
 
 def _answer(
-    problem: Problem, p: Part, answers: dict[tuple[object, ...], _Answer], options: Options, deadline: Deadline
-) -> tuple[tuple[object, ...], _Answer]:
+    problem: Problem, p: Part, answers: dict[tuple[object, ...], _PartResult], options: Options, deadline: Deadline
+) -> tuple[tuple[object, ...], _PartResult]:
     """The answer for a part and the key under which its like will find it."""
     if p.end - p.start > LARGEST_SPACE or deadline.passed:
-        answer = _Answer(tuple(range(p.end - p.start)), None, 0, "trivial", 0)
+        answer = _PartResult(tuple(range(p.end - p.start)), None, 0, "trivial", 0)
         return (p,), _raise_bound(problem, range(p.start, p.end), answer, deadline)
     space = p.space(problem)
     known = answers.get(space.key)
@@ -153,7 +153,7 @@ def _answer(
     return space.key, known
 
 
-def _raise_bound(problem: Problem, order: Sequence[int], answer: _Answer, deadline: Deadline) -> _Answer:
+def _raise_bound(problem: Problem, order: Sequence[int], answer: _PartResult, deadline: Deadline) -> _PartResult:
     """The search did not end: add up the optima of windows, of several lengths, each kind solved once."""
     best, states = answer.bound, 0
     for length in _WINDOWS:
@@ -164,34 +164,34 @@ def _raise_bound(problem: Problem, order: Sequence[int], answer: _Answer, deadli
     return replace(answer, bound=best, bound_name=name, states=answer.states + states)
 
 
-def _solve_part(space: Space, options: Options, deadline: Deadline) -> _Answer:
+def _solve_part(space: Space, options: Options, deadline: Deadline) -> _PartResult:
     """Certificates, a quick incumbent, the exact search, and wider beams if that did not end."""
     exported = tuple(range(len(space.operators)))
     if _fits(space, exported):
-        return _Answer(exported, 0, 0, "nothing to evict", 0)
+        return _PartResult(exported, 0, 0, "nothing to evict", 0)
     limit = state_limit(space, options)
     peak = smallest_peak(space, min(PEAK_STATES, limit), deadline, peak_bound(space))
     if peak.order is not None and peak.cost <= space.capacity:
-        return _Answer(peak.order, 0, 0, "nothing to evict", peak.states)
+        return _PartResult(peak.order, 0, 0, "nothing to evict", peak.states)
     potentials = Potentials(space)
     floor, states = potentials.bound, peak.states
-    best = Found(None, _NO_CUTOFF, floor, 0, False)
+    best = SearchResult(None, _NO_CUTOFF, floor, 0, False)
     for width in _WIDTHS:
         found = beam(space, potentials.to_come, width, best.cost, deadline)
         if found is not None:
             states += found.states
             best = min(found, best, key=lambda f: f.cost)
         if best.cost == floor:
-            return _Answer(best.order or exported, best.cost, floor, "forced residency", states)
+            return _PartResult(best.order or exported, best.cost, floor, "forced residency", states)
         if width == _WIDTHS[0]:
             exact = best_first(space, potentials.to_come, best.cost, limit, deadline)
             states += exact.states
             if exact.complete:
                 best = exact if exact.order is not None else best
-                return _Answer(best.order or exported, best.cost, best.cost, "best-first search", states)
+                return _PartResult(best.order or exported, best.cost, best.cost, "best-first search", states)
             floor = max(floor, exact.bound)
     cost = None if best.order is None else best.cost
-    return _Answer(best.order or exported, cost, floor, "best-first search, unfinished", states)
+    return _PartResult(best.order or exported, cost, floor, "best-first search, unfinished", states)
 
 
 def _fits(space: Space, order: tuple[int, ...]) -> bool:

@@ -22,7 +22,7 @@ Bound = Callable[[State], int]  # a lower bound on the cost still to come
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a search knows. order: operators of the space, or None. bound: proven for all schedules.
 
     complete: whether the search ran to its end, so that no schedule costs less than min(cost, cutoff).
@@ -62,7 +62,7 @@ def best_first(
     deadline: Deadline,
     rules: Rules = ALL_RULES,
     variant: int = 0,
-) -> Found:
+) -> SearchResult:
     """A* over the states: the optimum, or proof that none is below `cutoff` (bytes), or a lower bound.
 
     `to_come` never exceeds what a state still has to pay, so a state's cost plus that bounds every
@@ -76,10 +76,10 @@ def best_first(
     while search.heap:
         bound, _, _, node = heappop(search.heap)
         if node.state.executed == space.everything:
-            return Found(_order(node), node.cost, node.cost, search.states, True)
+            return SearchResult(_order(node), node.cost, node.cost, search.states, True)
         if not search.expand(node):
-            return Found(None, cutoff, bound, search.states, False)
-    return Found(None, cutoff, cutoff, search.states, True)
+            return SearchResult(None, cutoff, bound, search.states, False)
+    return SearchResult(None, cutoff, cutoff, search.states, True)
 
 
 def _first(space: Space, rules: Rules) -> _Node:
@@ -151,7 +151,7 @@ class _BestFirst:
         return True
 
 
-def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadline) -> Found | None:
+def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadline) -> SearchResult | None:
     """A schedule by beam search: of the states with equally many operators executed the `width` best go on.
 
     Best is least (cost + bound to come, resident bytes). None at the deadline, or if nothing below the
@@ -180,7 +180,7 @@ def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadli
     if not layers[count]:
         return None
     best = min(layers[count].values(), key=lambda n: n.cost)
-    return Found(_order(best), best.cost, 0, states, False)
+    return SearchResult(_order(best), best.cost, 0, states, False)
 
 
 def _some(evictions: Iterator[tuple[int, int, State]]) -> Iterator[tuple[int, int, State]]:
@@ -189,7 +189,7 @@ def _some(evictions: Iterator[tuple[int, int, State]]) -> Iterator[tuple[int, in
         yield from islice(evictions, _BEAM_EVICTIONS)
 
 
-def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int = 0) -> Found:
+def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int = 0) -> SearchResult:
     """The smallest peak over all schedules without evictions (M_P), best first: least peak so far, then depth.
 
     `cost` and `bound` are peaks in bytes; `floor` is a known lower bound. The finishing rule holds with
@@ -205,10 +205,10 @@ def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int
     while heap:
         peak, _, _, node = heappop(heap)
         if node.state.executed == space.everything:
-            return Found(_order(node), peak, peak, states, True)
+            return SearchResult(_order(node), peak, peak, states, True)
         for v in space.moves(node.state, ALL_RULES):
             if states >= state_limit or (states % _LOOK_AT_CLOCK == 0 and deadline.passed):
-                return Found(None, peak, peak, states, False)
+                return SearchResult(None, peak, peak, states, False)
             higher = max(peak, space.shortage(node.state, v) + space.capacity)
             path = [v]
             after = space.free_moves(space.run(node.state, v), path, higher)
