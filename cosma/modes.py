@@ -12,6 +12,7 @@ address ^   +-------------+---      +- - - - - - - +          +------------+
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cosma.graph import Operator
 
@@ -70,8 +71,7 @@ class Run:
     streamed: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(NamedTuple):
     """What one run of an operator needs, makes, stores, moves and frees. Tensors by index, sizes in plain bytes.
 
     needs: inputs that have to be resident. fetched: inputs of which the host has to have a copy. made: outputs that
@@ -100,8 +100,8 @@ class Effects:
 
 
 def operands(operator: Operator) -> tuple[int, ...]:
-    """All tensors of an operator, inputs first, each once."""
-    return tuple(dict.fromkeys((*operator.inputs, *operator.outputs)))
+    """All tensors of an operator, inputs first."""
+    return operator.inputs + operator.outputs
 
 
 def effects(operator: Operator, mode: Mode, streamed: Iterable[int] = ()) -> Effects:
@@ -117,10 +117,11 @@ def effects(operator: Operator, mode: Mode, streamed: Iterable[int] = ()) -> Eff
     buffers: list[tuple[int | None, int]] = [(s.tensor, s.buffer_bytes) for s in streams]
     if mode.workspace_bytes:
         buffers.append((None, mode.workspace_bytes))
-    inputs = tuple(dict.fromkeys(operator.inputs))
+    if not streams and not buffers and not mode.overwrites:  # most runs, so not to be slow
+        return Effects(operator.inputs, (), operator.outputs, (), (), (), ())
     return Effects(
-        needs=tuple(a for a in inputs if a not in chosen),
-        fetched=tuple(a for a in inputs if a in chosen),
+        needs=tuple(a for a in operator.inputs if a not in chosen),
+        fetched=tuple(a for a in operator.inputs if a in chosen),
         made=tuple(a for a in operator.outputs if a not in chosen),
         sent=tuple(a for a in operator.outputs if a in chosen),
         overwrites=mode.overwrites,

@@ -301,7 +301,7 @@ def _host_copies(problem: Problem, order: Sequence[Step]) -> tuple[set[int], dic
     hosted = {a for a, tensor in enumerate(problem.graph.tensors) if tensor.is_home}
     wanted: dict[int, int] = {}
     overwritten = set()
-    for t, (v, run) in enumerate(runs_of(problem, order)):
+    for t, (v, run) in enumerate(runs_of(problem, order) if problem.has_choices else ()):
         effects = problem.effects(v, run)
         hosted.update(effects.sent)
         for a in effects.fetched:

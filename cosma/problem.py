@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 
 from cosma.errors import InputError
@@ -47,10 +47,11 @@ class Shortage:
 class Problem:
     """What has to be planned. Operators and tensors are indices into `graph`.
 
-    Given: the scratchpad, and for each operator its modes (default: the paper's one). Derived:
-    `sizes[a]`, aligned up; `operands[v]`; `working_sets[v]`, the bytes that v takes with every operand resident, in
-    the mode that takes least; `least_bytes[v]`, the same over all its runs; `runs[v]`, a run that fits: with every
-    operand resident if that does, or else with the least bytes. Raises InputError where sizes add up to 2^63 or more,
+    Given: the scratchpad, and for each operator its modes (default: the paper's one). Derived: `sizes[a]`, aligned
+    up; `operands[v]`; `working_sets[v]`, the bytes that v takes with every operand resident, in the mode that takes
+    least; `least_bytes[v]`, the same over all its runs; `runs[v]`, a run that fits: with every operand resident if
+    that does, or else with the least bytes; `has_choices`, whether an operator can be run otherwise than with every
+    operand where it lies; `compulsory_bytes`, of all tensors. Raises InputError where sizes add up to 2^63 or more,
     ValueError for modes that are none of their operator.
     """
 
@@ -62,6 +63,8 @@ class Problem:
     working_sets: tuple[int, ...] = field(init=False, repr=False)
     least_bytes: tuple[int, ...] = field(init=False, repr=False)
     runs: tuple[Run, ...] = field(init=False, repr=False)
+    has_choices: bool = field(init=False, repr=False)
+    compulsory_bytes: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sizes = tuple(self.memory.aligned(t.size_bytes) for t in self.graph.tensors)
@@ -73,15 +76,15 @@ class Problem:
         if not self.modes:
             object.__setattr__(self, "modes", ((PAPER,),) * len(operators))
         self._check_modes()
-        whole = [self._least(v, [Run(m) for m in range(len(self.modes[v]))]) for v in range(len(operators))]
-        least = [
-            self._least(v, [run for m in range(len(self.modes[v])) for run in self._ends(v, m)])
-            for v in range(len(operators))
-        ]
+        is_choice = any(len(modes) > 1 or modes[0].is_choice for modes in self.modes)
+        object.__setattr__(self, "has_choices", is_choice)
+        whole = [self._least(v, map(Run, range(len(modes)))) for v, modes in enumerate(self.modes)]
+        least = [self._least(v, self._ends(v)) for v in range(len(operators))] if is_choice else whole
         object.__setattr__(self, "working_sets", tuple(size for size, _ in whole))
         object.__setattr__(self, "least_bytes", tuple(size for size, _ in least))
         fitting = (w if w[0] <= self.memory.capacity_bytes else n for w, n in zip(whole, least, strict=True))
         object.__setattr__(self, "runs", tuple(run for _, run in fitting))
+        object.__setattr__(self, "compulsory_bytes", sum(self.compulsory(a) for a in range(len(sizes))))
 
     def _check_modes(self) -> None:
         if len(self.modes) != len(self.graph.operators) or not all(self.modes):
@@ -94,25 +97,20 @@ class Problem:
                 if why:
                     raise ValueError(f"mode {number} of operator {operator.name!r}: {why}")
 
-    def _ends(self, v: int, number: int) -> Iterable[Run]:
-        """The runs of a mode between which all others lie: nothing streamed, and what takes fewer bytes so."""
-        smaller = (
-            s.tensor for s in self.modes[v][number].streams if self.aligned(s.buffer_bytes) < self.sizes[s.tensor]
-        )
-        return dict.fromkeys((Run(number), Run(number, frozenset(smaller))))
+    def _ends(self, v: int) -> Iterator[Run]:
+        """Of each mode of operator v the run with everything resident, and the one that takes the fewest bytes."""
+        for number, mode in enumerate(self.modes[v]):
+            yield Run(number)
+            smaller = (s.tensor for s in mode.streams if self.aligned(s.buffer_bytes) < self.sizes[s.tensor])
+            yield Run(number, frozenset(smaller))
 
-    def _least(self, v: int, runs: Sequence[Run]) -> tuple[int, Run]:
+    def _least(self, v: int, runs: Iterable[Run]) -> tuple[int, Run]:
         """The first run that takes the fewest bytes, with these."""
         return min(((self.run_bytes(v, run), run) for run in runs), key=lambda x: x[0])
 
     def with_capacity(self, capacity_bytes: int) -> "Problem":
         """The same problem on a scratchpad of another size."""
         return replace(self, memory=replace(self.memory, capacity_bytes=capacity_bytes))
-
-    @property
-    def has_choices(self) -> bool:
-        """Whether some operator can be run in several ways, or otherwise than with every operand where it lies."""
-        return any(len(modes) > 1 or modes[0].is_choice for modes in self.modes)
 
     def aligned(self, size_bytes: int) -> int:
         """A number of bytes as it counts: rounded up to the alignment."""
@@ -124,7 +122,10 @@ class Problem:
 
     def run_bytes(self, v: int, run: Run) -> int:
         """Scratchpad bytes that a run of operator v takes: operands that lie there, buffers, workspace, each once."""
-        found = self.effects(v, run)
+        return self.bytes_of(self.effects(v, run))
+
+    def bytes_of(self, found: Effects) -> int:
+        """Scratchpad bytes of a run with these effects."""
         taken = sum(self.sizes[a] for a in found.resident) + sum(self.aligned(size) for _, size in found.buffers)
         return taken - sum(self.shared(w) for w in found.overwrites)
 
@@ -160,17 +161,12 @@ class Problem:
         operands = tuple(sorted(held, key=lambda x: -x[1]))
         return Shortage(self.graph.operators[v].name, operands, self.least_bytes[v], self.memory.capacity_bytes)
 
-    @property
-    def compulsory_bytes(self) -> int:
-        """Traffic that no plan avoids: each used input and weight loaded once, each output stored once.
-
-        Where modes stream an operand with fewer bytes than it has, as many as the reader that touches most of it
-        moves at least: a constant, so that the total is what is minimised (docs/problem.md#cost).
-        """
-        return sum(self.compulsory(a) for a in range(len(self.sizes)))
-
     def compulsory(self, a: int) -> int:
-        """Compulsory bytes of one tensor."""
+        """Traffic of one tensor that no plan avoids: a used input or weight is loaded once, an output stored once.
+
+        Where modes stream it with fewer bytes than it has, as many as the reader that touches most of it moves at
+        least: a constant, so that the total is what is minimised (docs/problem.md#cost).
+        """
         tensor, writer = self.graph.tensors[a], self.graph.producer[a]
         users = (
             self.graph.readers[a] if tensor.is_home else () if tensor.kind != "output" or writer is None else (writer,)

@@ -158,7 +158,7 @@ class _Machine:
         for a in found.fetched:
             if a not in self.host:
                 self._violate(t, f"operator {operator.name!r} streams {self._name(a)}, which has no host copy")
-        buffers = self._lay_buffers(t, step, found)
+        buffers = self._lay_buffers(t, step, found) if step.buffers or found.buffers else []
         over = {w.output: w for w in found.overwrites}
         for a in sorted(found.made, key=lambda a: a in over):
             self._write(t, operator.name, a, over.get(a))

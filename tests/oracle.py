@@ -45,7 +45,7 @@ def _moves(problem: Problem, v: int, executed: frozenset[int], resident: frozens
     graph, sizes, align = problem.graph, problem.sizes, problem.memory.alignment_bytes
     reads, writes = frozenset(graph.operators[v].inputs), frozenset(graph.operators[v].outputs)
     after = executed | {v}
-    pending = frozenset(a for a, readers in enumerate(graph.readers) if any(r not in after for r in readers))
+    pending = frozenset(a for a in resident if not after.issuperset(graph.readers[a]))
     for mode in problem.modes[v]:
         for k in range(len(mode.streams) + 1):
             for streams in itertools.combinations(mode.streams, k):
@@ -59,19 +59,25 @@ def _moves(problem: Problem, v: int, executed: frozenset[int], resident: frozens
                     -(-size // align) * align for size in (mode.workspace_bytes, *(s.buffer_bytes for s in streams))
                 )
                 for w in mode.overwrites:
-                    extra -= len(
-                        set(range(sizes[w.input])) & set(range(-w.distance_bytes, sizes[w.output] - w.distance_bytes))
-                    )
-                for count in range(len(resident - needed) + 1):
-                    for out in map(frozenset, itertools.combinations(sorted(resident - needed), count)):
-                        kept = (resident - out) | needed | made
-                        if sum(sizes[a] for a in kept) + extra > problem.memory.capacity_bytes:
-                            continue
-                        saved = stored | ((out | lost) & pending) - host
-                        outputs = frozenset(a for a in made if graph.tensors[a].kind == "output")
-                        moved = [*(needed - resident), *saved, *outputs]
-                        paid = sum(sizes[a] for a in moved) + sum(s.moved_bytes for s in streams)
-                        yield paid, (after, kept - lost, host | saved | outputs | (writes & streamed))
+                    under = set(range(-w.distance_bytes, sizes[w.output] - w.distance_bytes))
+                    extra -= len(set(range(sizes[w.input])) & under)
+                whole, outputs = (
+                    resident | needed | made,
+                    frozenset(a for a in made if graph.tensors[a].kind == "output"),
+                )
+                taken = sum(sizes[a] for a in whole) + extra
+                saved = stored | (lost & pending) - host
+                paid = sum(sizes[a] for a in [*(needed - resident), *saved, *outputs]) + sum(
+                    s.moved_bytes for s in streams
+                )
+                there = host | saved | outputs | (writes & streamed)
+                free = sorted(resident - needed)
+                for count in range(len(free) + 1):
+                    for out in itertools.combinations(free, count):
+                        if taken - sum(sizes[a] for a in out) <= problem.memory.capacity_bytes:
+                            more = [a for a in out if a in pending and a not in there]
+                            left = whole.difference(out, lost)
+                            yield paid + sum(sizes[a] for a in more), (after, left, there.union(more))
 
 
 def least_peak(problem: Problem) -> int:

@@ -85,16 +85,14 @@ class Timeline:
         object.__setattr__(self, "uses", tuple(tuple(steps) for steps in uses))
         object.__setattr__(self, "gaps", gaps)
         object.__setattr__(self, "lost", frozenset(g for g, gap in enumerate(gaps) if (gap.tensor, gap.first) in gone))
-        room = (problem.memory.capacity_bytes - problem.run_bytes(v, self.runs[v]) for v in self.order)
+        room = (problem.memory.capacity_bytes - problem.bytes_of(e) for e in effects)
         object.__setattr__(self, "room", tuple(room))
         object.__setattr__(self, "hosted", frozenset(hosted))
         object.__setattr__(self, "base_bytes", self._moved_anyway() - problem.compulsory_bytes)
 
     def _moved_anyway(self) -> int:
         """Bytes that move though nothing is evicted: streams, first loads of home tensors, stores for the host."""
-        touched = (
-            self.problem.sizes[a] for a in self.hosted if self.uses[a]
-        )  # loaded if the host has it, or else stored
+        touched = (self.problem.sizes[a] for a in self.hosted if self.uses[a])  # loaded if it is there, else stored
         return sum(e.moved_bytes for e in self.effects) + sum(touched)
 
     @classmethod
