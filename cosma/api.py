@@ -5,19 +5,23 @@ from pathlib import Path
 from cosma.analysis.explain import explain
 from cosma.compile import Prepared
 from cosma.deadline import Deadline
+from cosma.errors import InputError
 from cosma.execute import run as running
 from cosma.frontend.load import load_runnable
 from cosma.plan import Plan
 from cosma.reports.html import render
-from cosma.verify import require_valid
+from cosma.verify import bound_holds, require_valid
 
 
 def report(plan: Plan, prepared: Prepared, seconds: float = 60.0) -> str:
     """One self-contained HTML page that explains a plan; `cosma report` in Python.
 
-    What would help is computed for so many seconds. Raises VerificationError for a plan that is not valid here.
+    What would help is computed for so many seconds. Raises VerificationError for a plan that is not valid here, and
+    InputError for one whose bound says nothing of this scratchpad.
     """
     require_valid(plan, prepared.problem)
+    if not bound_holds(plan, prepared.problem):
+        raise InputError("the plan's bound was proved for less room than the model was prepared for; solve again")
     return render(explain(plan, prepared.problem, Deadline.after(seconds)))
 
 

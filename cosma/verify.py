@@ -45,6 +45,12 @@ def check(plan: Plan, problem: Problem) -> Replay:
     return replace(found, violations=tuple(faults[:MAX_VIOLATIONS]))
 
 
+def bound_holds(plan: Plan, problem: Problem) -> bool:
+    """Whether the bound of a plan says anything of this problem: it holds for less room as well, but not for more."""
+    memory = problem.memory
+    return plan.capacity_bytes >= memory.capacity_bytes and plan.alignment_bytes <= memory.alignment_bytes
+
+
 def replay(schedule: Schedule, problem: Problem) -> Replay:
     """Carry out a schedule on a machine that knows the rules, and count. O(moves log n)."""
     return _Machine(schedule, problem).run()

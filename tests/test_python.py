@@ -64,6 +64,9 @@ def test_compare_whatif_report_and_run(solved) -> None:
     assert [row.capacity_bytes for row in curve] == [20_480, 30_720]
     assert curve[0].non_compulsory_bytes == result.non_compulsory_bytes
     assert cosma.report(result.plan, prepared).lower().startswith("<!doctype html>")
+    larger = cosma.prepare(TINY, cosma.Hardware("h", 30_720), cosma.Settings(None, "none", False))
+    with pytest.raises(cosma.InputError, match="bound was proved for less room"):
+        cosma.report(result.plan, larger)
     assert cosma.run(result.plan, prepared, TINY).difference is None
     with pytest.raises(cosma.InputError, match="no such solver"):
         cosma.compare(prepared, ["nothing"])

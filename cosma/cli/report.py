@@ -107,11 +107,8 @@ def _report_rows(path: Path, output: Path | None, figure: str | None, as_json: b
 
 
 def _read(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Problem]":
-    """The plan and its problem, verified. Raises InputError, VerificationError.
-
-    A bound holds for less room as well, but not for more.
-    """
-    from cosma.verify import check
+    """The plan and its problem, verified. Raises InputError, VerificationError."""
+    from cosma.verify import bound_holds, check
 
     document, prepared, hardware = planned(plan, model, hw, scratchpad)
     found = check(document, prepared.problem).violations
@@ -121,10 +118,10 @@ def _read(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "t
             "give the model and hardware it was made for, or compile again",
             found,
         )
-    capacity, alignment = document.capacity_bytes, document.alignment_bytes
-    if capacity < hardware.capacity_bytes or alignment > hardware.alignment_bytes:
+    if not bound_holds(document, prepared.problem):
         raise InputError(
-            f"{plan}: its bound was proved for {capacity:,} B aligned to {alignment} B and says nothing of "
+            f"{plan}: its bound was proved for {document.capacity_bytes:,} B aligned to "
+            f"{document.alignment_bytes} B and says nothing of "
             f"{hardware.capacity_bytes:,} B aligned to {hardware.alignment_bytes} B; compile again, or "
             "leave out --hw and --scratchpad"
         )
