@@ -263,13 +263,14 @@ def derive_moves(problem: Problem, order: Sequence[Step], residencies: Sequence[
     index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
     hosted, wanted, overwritten = _host_copies(problem, order)
     seen: set[int] = set()
-    for r in sorted(residencies, key=lambda r: r.start):
+    residencies = sorted(residencies, key=lambda r: r.start)
+    for r in residencies:
         if (a := index[r.tensor]) in seen:
             wanted[a] = min(wanted.get(a, r.start), r.start)
         seen.add(a)
     moves = []
     seen.clear()
-    for r in sorted(residencies, key=lambda r: r.start):
+    for r in residencies:
         a, last = index[r.tensor], r.end - 1
         is_lost = (a, last) in overwritten
         if a in hosted or a in seen:

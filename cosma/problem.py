@@ -76,10 +76,9 @@ class Problem:
         if not self.modes:
             object.__setattr__(self, "modes", ((PAPER,),) * len(operators))
         self._check_modes()
-        is_choice = any(len(modes) > 1 or modes[0].is_choice for modes in self.modes)
-        object.__setattr__(self, "has_choices", is_choice)
+        object.__setattr__(self, "has_choices", any(map(self.has_choice, range(len(operators)))))
         whole = [self._least(v, map(Run, range(len(modes)))) for v, modes in enumerate(self.modes)]
-        least = [self._least(v, self._ends(v)) for v in range(len(operators))] if is_choice else whole
+        least = [self._least(v, self._ends(v)) for v in range(len(operators))] if self.has_choices else whole
         object.__setattr__(self, "working_sets", tuple(size for size, _ in whole))
         object.__setattr__(self, "least_bytes", tuple(size for size, _ in least))
         fitting = (w if w[0] <= self.memory.capacity_bytes else n for w, n in zip(whole, least, strict=True))
@@ -112,6 +111,10 @@ class Problem:
         """The same problem on a scratchpad of another size."""
         return replace(self, memory=replace(self.memory, capacity_bytes=capacity_bytes))
 
+    def has_choice(self, v: int) -> bool:
+        """Whether operator v can be run otherwise than with every operand where it lies."""
+        return len(self.modes[v]) > 1 or self.modes[v][0].is_choice
+
     def aligned(self, size_bytes: int) -> int:
         """A number of bytes as it counts: rounded up to the alignment."""
         return self.memory.aligned(size_bytes)
@@ -126,8 +129,12 @@ class Problem:
 
     def bytes_of(self, found: Effects) -> int:
         """Scratchpad bytes of a run with these effects."""
-        taken = sum(self.sizes[a] for a in found.resident) + sum(self.aligned(size) for _, size in found.buffers)
+        taken = sum(self.sizes[a] for a in found.resident) + self.buffer_bytes(found)
         return taken - sum(self.shared(w) for w in found.overwrites)
+
+    def buffer_bytes(self, found: Effects) -> int:
+        """Scratchpad bytes of the buffers and the workspace of a run with these effects."""
+        return sum(self.aligned(size) for _, size in found.buffers)
 
     def shared(self, over: Overwrite) -> int:
         """Bytes that an output and the input that it overwrites have in common."""
@@ -168,10 +175,9 @@ class Problem:
         least: a constant, so that the total is what is minimised (docs/problem.md#cost).
         """
         tensor, writer = self.graph.tensors[a], self.graph.producer[a]
-        users = (
-            self.graph.readers[a] if tensor.is_home else () if tensor.kind != "output" or writer is None else (writer,)
-        )
-        return max((self._least_moved(v, a) for v in users), default=0)
+        if tensor.is_home:
+            return max((self._least_moved(v, a) for v in self.graph.readers[a]), default=0)
+        return self._least_moved(writer, a) if tensor.kind == "output" and writer is not None else 0
 
     def _least_moved(self, v: int, a: int) -> int:
         """The fewest bytes of tensor a that a run of operator v moves, if the tensor is loaded for it alone."""

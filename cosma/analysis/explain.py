@@ -140,6 +140,6 @@ def _by_step(plan: Plan, timeline: Timeline) -> tuple[StepTraffic, ...]:
         operator, effects = problem.graph.operators[v], timeline.effects[t]
         for a, size in effects.moved:
             (stored if a in effects.sent else loaded)[t] += size
-        needed = problem.run_bytes(v, timeline.runs[v])
+        needed = problem.bytes_of(effects)
         rows.append(StepTraffic(operator.name, operator.op_type, needed, taken[t], loaded[t], stored[t]))
     return tuple(rows)

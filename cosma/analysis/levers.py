@@ -13,14 +13,11 @@ from cosma.analysis.why import Eviction
 from cosma.deadline import Deadline
 from cosma.frontend.imported import DTYPE_BITS
 from cosma.graph import DType
-from cosma.milp import backends
 from cosma.milp.backends import DEFAULT_BACKEND
-from cosma.milp.programme import ProgrammeTooLargeError
 from cosma.modes import Mode
 from cosma.plan import Plan
 from cosma.problem import Problem
-from cosma.schedule import gap_programme
-from cosma.schedule.eviction import belady
+from cosma.schedule.replacement import solve_programme
 from cosma.schedule.timeline import Timeline
 from cosma.target.in_place import in_place
 from cosma.units import format_bytes
@@ -56,17 +53,9 @@ def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
     """The least non-compulsory bytes of a schedule, addresses ignored; None: does not fit, or out of time."""
     if min(timeline.room) < 0:
         return None
-    try:
-        stated = gap_programme.build(timeline, (), (timeline, belady(timeline)), deadline)
-    except ProgrammeTooLargeError:
-        return None
-    if stated.is_decided:
-        return timeline.cost(())
-    solved = backends.minimise(stated.programme, DEFAULT_BACKEND, deadline)
-    if solved.status != "optimal" or solved.values is None:
-        return None
-    found, evicted = stated.decode(solved.values)
-    return found.cost(evicted)
+    found, bound, _ = solve_programme(timeline, frozenset(), (), DEFAULT_BACKEND, deadline)
+    cost = None if found is None else found[0].cost(found[1])
+    return cost if cost == bound else None
 
 
 class _Levers:

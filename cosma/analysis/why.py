@@ -84,7 +84,7 @@ def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
     taken, total = [], 0
     for t in range(len(timeline.order)):
         total += change[t]
-        taken.append(total + sum(timeline.problem.aligned(size) for _, size in timeline.effects[t].buffers))
+        taken.append(total + timeline.problem.buffer_bytes(timeline.effects[t]))
     return taken
 
 
@@ -177,7 +177,7 @@ class _Explainer:
             short[step],
             tuple(short),
             any(timeline.room[t] < problem.sizes[a] for t in short),
-            sum(problem.aligned(size) for _, size in effects.buffers),
+            problem.buffer_bytes(effects),
             tuple(occupants),
         )
 

@@ -14,7 +14,7 @@ from cosma.errors import InputError, VerificationError
 from cosma.execute.kernels import Kernels
 from cosma.execute.runtime import Bytes, Value, allocate
 from cosma.modes import Run
-from cosma.plan import Move, Plan, Step
+from cosma.plan import Move, Plan, runs_of
 from cosma.problem import Problem
 
 # Every byte of a free range holds this: NaN for floating-point numbers, -1 or the largest value for integers.
@@ -68,7 +68,6 @@ class Machine:
     home: dict[int, Bytes]
     _scratchpad: Bytes = field(init=False)
     _host: dict[int, Bytes] = field(init=False)  # blocks as large as in the scratchpad
-    _tensors: dict[str, int] = field(default_factory=dict)
     _offsets: dict[tuple[int, int], int] = field(default_factory=dict)  # (tensor, start of a residency) -> offset
     _where: dict[int, int] = field(default_factory=dict)  # resident tensor -> offset
     _ranges: list[tuple[int, int]] = field(default_factory=list)  # the residents' own bytes, sorted
@@ -81,18 +80,17 @@ class Machine:
     def run(self) -> Executed:
         """Execute every step: its loads, its operator, its stores, its drops."""
         graph = self.problem.graph
-        self._tensors = tensors = {t.name: a for a, t in enumerate(graph.tensors)}
-        operators = {v.name: i for i, v in enumerate(graph.operators)}
+        tensors = {t.name: a for a, t in enumerate(graph.tensors)}
         self._offsets = {(tensors[r.tensor], r.start): r.offset_bytes for r in self.plan.residencies}
         moves: dict[tuple[int, str], list[Move]] = defaultdict(list)
         for move in self.plan.moves:
             moves[move.step, move.kind].append(move)
         self._allocate()
         self._begin = time.perf_counter()
-        for t, step in enumerate(self.plan.order):
+        for t, (v, run) in enumerate(runs_of(self.problem, self.plan.order)):
             for move in moves[t, "load"]:
                 self._load(t, tensors[move.tensor], move.offset_bytes)
-            self._execute(t, operators[step.operator], step)
+            self._execute(t, v, run)
             for move in moves[t, "store"]:
                 self._store(t, tensors[move.tensor], move.offset_bytes)
             for move in moves[t, "drop"]:
@@ -129,17 +127,16 @@ class Machine:
         self._scratchpad[offset : offset + block.size] = block
         self._note(t, "load", self._raw(a), begin, block.size)
 
-    def _execute(self, t: int, v: int, step: Step) -> None:
+    def _execute(self, t: int, v: int, run: Run) -> None:
         """Run an operator on operands in the scratchpad, and on host copies of those that are streamed.
 
         What it writes over an input comes from elsewhere, so whether the hardware can do that is not tried out here. A
         buffer is filled with something, then freed: what it overlaps would be damaged.
         """
         kernel, operator = self.kernels.kernels[v], self.problem.graph.operators[v]
-        buffers = {self._tensors[b.tensor]: b for b in step.buffers if b.tensor is not None}
-        found = self.problem.effects(v, Run(step.mode, frozenset(buffers)))
+        found, buffers = self.problem.effects(v, run), self.plan.order[t].buffers
         begin = time.perf_counter()
-        for b in step.buffers:
+        for b in buffers:
             self._scratchpad[b.offset_bytes : b.offset_bytes + b.size_bytes] = _FILL
             self._peak = max(self._peak, b.offset_bytes + b.size_bytes)
         over = {w.output: w.input for w in found.overwrites}
@@ -156,7 +153,7 @@ class Machine:
             self._view(a).data[:] = values[a].data
         for a in found.sent:
             self._host[a] = self._block(a, values[a].data)
-        for b in step.buffers:
+        for b in buffers:
             self._scratchpad[b.offset_bytes : b.offset_bytes + b.size_bytes] = POISON
         self._note(t, "exec", operator.name, begin, found.moved_bytes)
         self._digests |= {a: digest(values[a].data) for a in operator.outputs}

@@ -18,6 +18,7 @@ one mode y and s are gone, and so are all gaps but those across steps that lack 
 formulation needs a binary for each tensor and timestep; see docs/problem.md#keep-or-evict.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import gcd
@@ -103,8 +104,9 @@ class _Builder:
         timeline, problem = self.timeline, self.timeline.problem
         number = {gap: g for g, gap in enumerate(timeline.gaps)} if self.cuts else {}
         rows = _binding_rows(timeline)
+        across = _gaps_across(timeline, [t for t, _ in self._steps_of_choices()])
         cut = {number[gap] for cut in self.cuts for gap in cut.gaps}
-        chosen = sorted({g for gaps, _ in rows for g in gaps} | cut | set(self._gaps_at_choices()))
+        chosen = sorted(cut.union(*(gaps for gaps, _ in rows), *across.values(), self._gaps_ending_at_choices()))
         size_of = {g: problem.sizes[timeline.gaps[g].tensor] for g in chosen}
         self.unit = gcd(*size_of.values(), *self._bytes_of_choices()) or 1
         self.programme = Programme("replacement", self.deadline)
@@ -113,7 +115,7 @@ class _Builder:
         self._choices()
         for gaps, room in rows:
             self.programme.at_most("room", self._kept(gaps), room // self.unit)
-        self._rooms_of_choices()
+        self._rooms_of_choices(across)
         self._stores(chosen)
         self._ends()
         for each in self.cuts:
@@ -128,25 +130,20 @@ class _Builder:
         sizes, timeline = self.timeline.problem.sizes, self.timeline
         return ((self.keep[g], sizes[timeline.gaps[g].tensor] // self.unit) for g in gaps)
 
-    def _has_choice(self, v: int) -> bool:
-        modes = self.timeline.problem.modes[v]
-        return len(modes) > 1 or modes[0].is_choice
-
     def _steps_of_choices(self) -> Iterator[tuple[int, int]]:
         """(step, operator) of those that leave anything to decide."""
-        return ((t, v) for t, v in enumerate(self.timeline.order) if self._has_choice(v))
+        has_choice = self.timeline.problem.has_choice
+        return ((t, v) for t, v in enumerate(self.timeline.order) if has_choice(v))
 
-    def _gaps_at_choices(self) -> Iterator[int]:
-        """Gaps that may have to go for what happens at one of their ends, and those across steps with a choice."""
+    def _gaps_ending_at_choices(self) -> Iterator[int]:
+        """Gaps that may have to go for what happens at one of their ends."""
         problem, order = self.timeline.problem, self.timeline.order
         if not problem.has_choices:
             return
         streamable = [{s.tensor for mode in problem.modes[v] for s in mode.streams} for v in order]
         lost = [{w.input for mode in problem.modes[v] for w in mode.overwrites} for v in order]
-        choices = [self._has_choice(v) for v in order]
         for g, gap in enumerate(self.timeline.gaps):
-            a, first, second = gap.tensor, gap.first, gap.second
-            if a in streamable[first] | streamable[second] | lost[first] or any(choices[first + 1 : second]):
+            if gap.tensor in streamable[gap.first] | streamable[gap.second] | lost[gap.first]:
                 yield g
 
     def _bytes_of_choices(self) -> Iterator[int]:
@@ -184,10 +181,9 @@ class _Builder:
         paid = tensor.is_home or tensor.kind == "output" or not is_first
         return self.timeline.problem.sizes[a] if paid else 0
 
-    def _rooms_of_choices(self) -> None:
+    def _rooms_of_choices(self, across: dict[int, list[int]]) -> None:
         """Room at the steps with a choice: gaps across, and the bytes of the run that is chosen."""
         problem, unit = self.timeline.problem, self.unit
-        across = _gaps_across(self.timeline, [t for t, _ in self._steps_of_choices()])
         for t, v in self._steps_of_choices():
             fixed = 0
             terms: _Terms = list(self._kept(across[t]))
@@ -234,7 +230,7 @@ class _Builder:
     def _ends(self) -> None:
         """A tensor is kept between two uses only if it is resident at both and not overwritten at the first."""
         order, problem = self.timeline.order, self.timeline.problem
-        for g in self.keep if self.modes or self.streams or problem.has_choices else ():
+        for g in self.keep if problem.has_choices else ():
             gap = self.timeline.gaps[g]
             for step in (gap.first, gap.second):
                 if streamed := self._streamed(order[step], gap.tensor):
@@ -297,8 +293,7 @@ def _binding_rows(timeline: Timeline) -> list[tuple[tuple[int, ...], int]]:
             across.add(g)
             live += problem.sizes[timeline.gaps[g].tensor]
             closing.setdefault(timeline.gaps[g].second, []).append(g)
-        modes = problem.modes[timeline.order[t]]
-        if live > room and len(modes) == 1 and not modes[0].is_choice:
+        if live > room and not problem.has_choice(timeline.order[t]):
             gaps = tuple(sorted(across))
             tightest[gaps] = min(room, tightest.get(gaps, room))
     return list(tightest.items())
@@ -311,9 +306,8 @@ def _gaps_across(timeline: Timeline, steps: Iterable[int]) -> dict[int, list[int
     for gaps in _opening(timeline).values() if wanted else ():
         for g in gaps:
             gap = timeline.gaps[g]
-            for t in wanted:
-                if gap.first < t < gap.second:
-                    across[t].append(g)
+            for t in wanted[bisect_right(wanted, gap.first) : bisect_left(wanted, gap.second)]:
+                across[t].append(g)
     return across
 
 

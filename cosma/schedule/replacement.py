@@ -52,7 +52,7 @@ def optimise(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
     for _ in range(MAX_ROUNDS):
         if best.cost_bytes <= bound or deadline.passed:
             break
-        found, known, rests_on = _solve_programme(best, cuts, backend, deadline)
+        found, known, rests_on = solve_programme(best.timeline, best.evicted, cuts, backend, deadline)
         if proved and known > bound:
             bound, basis = known, rests_on
         if found is None or found[0].cost(found[1]) >= best.cost_bytes:
@@ -68,12 +68,15 @@ def optimise(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
     return replace(best, bound_bytes=bound, rests_on=basis)
 
 
-def _solve_programme(
-    best: Placed, cuts: list[Cut], backend: str, deadline: Deadline
+def solve_programme(
+    timeline: Timeline, evicted: frozenset[int], cuts: Sequence[Cut], backend: str, deadline: Deadline
 ) -> tuple[tuple[Timeline, frozenset[int]] | None, int, str]:
-    """A timeline and the gaps to evict, None if not found; a lower bound in bytes, and what it rests on."""
+    """The least traffic of an order, addresses ignored; `timeline` and `evicted` are where the backend may begin.
+
+    Returns a timeline and the gaps to evict, None if not found; a lower bound in bytes, and what it rests on.
+    """
     try:
-        stated = gap_programme.build(best.timeline, cuts, (best.timeline, best.evicted), deadline)
+        stated = gap_programme.build(timeline, cuts, (timeline, evicted), deadline)
     except ProgrammeTooLargeError:
         return None, 0, ""
     least = stated.timeline.base_bytes
@@ -114,10 +117,7 @@ def find_conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadlin
     kept = [
         g
         for g, gap in enumerate(timeline.gaps)
-        if g not in evicted | timeline.lost
-        and gap.first < end - 1
-        and gap.second > start
-        and timeline.problem.sizes[gap.tensor]
+        if g not in gone and gap.first < end - 1 and gap.second > start and timeline.problem.sizes[gap.tensor]
     ]
     needed = kept
     for g in sorted(kept, key=lambda g: (timeline.gaps[g].second - timeline.gaps[g].first, g)):

@@ -144,9 +144,7 @@ class Timeline:
 
     def tops(self) -> tuple[int, ...]:
         """For each step, the address at which its buffers begin if they end where the scratchpad does."""
-        problem = self.problem
-        end = problem.memory.usable_bytes
-        return tuple(end - sum(problem.aligned(size) for _, size in e.buffers) for e in self.effects)
+        return tuple(self.problem.memory.usable_bytes - self.problem.buffer_bytes(e) for e in self.effects)
 
     def buffers_on_top(self) -> tuple[int, ...]:
         """Addresses of the buffers, one after the other at the end of the scratchpad."""

@@ -1,6 +1,7 @@
 """What all solvers share: options and results."""
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from cosma.milp.programme import Size
@@ -99,8 +100,6 @@ class Result:
 
     def _repr_html_(self) -> str:
         """The plan's picture, or why there is none, for notebooks."""
-        from html import escape
-
         if self.plan is not None:
             return self.plan._repr_html_()
         short = self.shortage

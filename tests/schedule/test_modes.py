@@ -27,6 +27,10 @@ from tests.planned import network_of, weight
 from tests.strategies import modal_problem, random_problem
 
 
+def source(problem: Problem) -> Source:
+    return Source("", problem.fingerprint(), None, "none", True, {})
+
+
 def planned(problem: Problem, order) -> replacement.Placed:
     return replacement.optimise(Timeline.of(problem, order), "cp-sat", Deadline.after(60))
 
@@ -78,7 +82,7 @@ def test_a_streamed_input_and_output() -> None:
     placed = planned(problem, range(1))
     assert (placed.cost_bytes, placed.bound_bytes) == (0, 0)
     assert not violations(placed)
-    plan = to_plan(placed, 0, Source("", problem.fingerprint(), None, "none", True, {}), "", "", "")
+    plan = to_plan(placed, 0, source(problem), "", "", "")
     assert plan.moves == () == plan.residencies
     assert {(b.tensor, b.size_bytes) for b in plan.order[0].buffers} == {("t0", 2), ("t1", 3)}
     assert not problem.with_capacity(5).shortages()
@@ -166,7 +170,7 @@ def test_modes_that_are_none(mode: Mode, why: str) -> None:
 def test_a_solver_that_cannot_choose_modes_is_refused_by_name(solver: str) -> None:
     problem = modal_problem(3)
     assert problem.has_choices
-    prepared = Prepared(None, problem, Source("", problem.fingerprint(), None, "none", True, {}))  # type: ignore[arg-type]
+    prepared = Prepared(None, problem, source(problem))  # type: ignore[arg-type]
     if solver == "compact":
         assert solve(prepared, Hardware("h", problem.memory.capacity_bytes), Options(solver)).plan is not None
     else:
@@ -181,9 +185,7 @@ def test_a_solver_that_cannot_choose_modes_is_refused_by_name(solver: str) -> No
 def streamed_plan() -> tuple[Plan, Problem]:
     modes = ((Mode((Stream(1, 1, 10),)),), (Mode((Stream(1, 1, 20),), 1),))
     problem = Problem(chain(4, 10, 4), Memory(6), modes=modes)
-    return to_plan(
-        planned(problem, range(2)), 30, Source("", problem.fingerprint(), None, "none", True, {}), "", "", ""
-    ), problem
+    return to_plan(planned(problem, range(2)), 30, source(problem), "", "", ""), problem
 
 
 def without_buffers(plan: Plan, t: int, what: str | None) -> Plan:
@@ -242,7 +244,7 @@ def test_wrong_streams_are_named() -> None:
 
 def test_an_output_beside_the_input_that_it_overwrites() -> None:
     problem = Problem(chain(8, 8), Memory(16), modes=((Mode(overwrites=(Overwrite(1, 0),)),),))
-    plan = to_plan(planned(problem, range(1)), 0, Source("", problem.fingerprint(), None, "none", True, {}), "", "", "")
+    plan = to_plan(planned(problem, range(1)), 0, source(problem), "", "", "")
     stays = tuple(replace(r, offset_bytes=8) if r.tensor == "t1" else r for r in plan.residencies)
     found = check(replace(plan, residencies=stays), problem).violations
     assert any("'t1' at 8 overwrites 't0' from 0 on" in why for why in found)
