@@ -21,13 +21,14 @@ from cosma.graph import Operator
 class Stream:
     """Permission to leave `tensor` in host memory while the operator runs.
 
-    `buffer_bytes` of scratchpad then hold the part in flight, and `moved_bytes` go over the bus: several passes and
-    rows that are read twice included.
+    `buffer_bytes` of scratchpad then hold the part in flight, and `moved_bytes` go over the bus in `transfers` pieces:
+    several passes and rows that are read twice included.
     """
 
     tensor: int
     buffer_bytes: int
     moved_bytes: int
+    transfers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,14 @@ class Mode:
     streams: operands that may be streamed, each decided on its own; the others have to be resident. Where a
     streamable operand is resident it is used where it lies, at no cost. workspace_bytes: scratchpad besides operands
     and buffers. overwrites: of operands that are not streamable. tiling: (axis, size) of its tiles, for people and
-    machines.
+    machines; `tiles`: how many there are.
     """
 
     streams: tuple[Stream, ...] = ()
     workspace_bytes: int = 0
     overwrites: tuple[Overwrite, ...] = ()
     tiling: tuple[tuple[str, int], ...] = ()
+    tiles: int = 1
 
     @property
     def is_choice(self) -> bool:

@@ -1,7 +1,8 @@
-"""Plan: when each operator runs, where each tensor lies and what is moved; JSON and a listing of it."""
+"""Plan: a schedule in names, what it is for and what it claims; JSON, and what people see of it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,70 +13,86 @@ from cosma.errors import InputError
 from cosma.files import read_input, write_atomic
 from cosma.graph import DType, Fusion
 from cosma.kinds import complain
-from cosma.modes import Run
 from cosma.picture import Box, picture
-from cosma.problem import Problem
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _CONFIG = ConfigDict(extra="forbid", strict=True)
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Status = Literal["optimal", "feasible", "infeasible"]
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
-class Buffer:
-    """Scratchpad bytes for one step: the part in flight of a streamed tensor, or the mode's workspace (tensor null)."""
+class Load:
+    """Copy a tensor from host memory to [offset, offset + size) of the scratchpad: it is resident from here on."""
+
+    op: Literal["load"]
+    queue: Literal["in"]
+    tensor: str
+    offset_bytes: Count
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Streaming:
+    """Move an operand of the next operator piece by piece through a buffer of the scratchpad while that runs."""
+
+    op: Literal["stream"]
+    queue: Literal["in", "out"]
+    tensor: str
+    offset_bytes: Count
+    size_bytes: Count
+    moved_bytes: Count
+    transfers: Count
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Place:
+    """Bytes of the scratchpad: of an output, or of a workspace (tensor null)."""
 
     tensor: str | None
     offset_bytes: Count
     size_bytes: Count
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """Offset and size."""
-        return self.offset_bytes, self.size_bytes
-
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
-class Step:
-    """Step t of the schedule runs `operator` in its mode number `mode`; operands with a buffer are streamed."""
+class Execute:
+    """Run `operator` in its mode number `mode`, in so many tiles.
 
-    operator: str
-    mode: Count = 0
-    buffers: tuple[Buffer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, config=_CONFIG)
-class Residency:
-    """`tensor` occupies [offset, offset + size) bytes of the scratchpad during steps [start, end)."""
-
-    tensor: str
-    start: Count
-    end: Count
-    offset_bytes: Count
-    size_bytes: Count
-
-
-@dataclass(frozen=True, slots=True, config=_CONFIG)
-class Move:
-    """One transfer. Within a step: loads, then the operator, then stores, then drops, each in list order.
-
-    load: host to scratchpad. store: scratchpad to host. drop: the scratchpad bytes are free from here on.
+    places: where outputs lie from here on, and the workspace. overwritten: inputs that are gone after it.
     """
 
-    step: Count
-    kind: Literal["load", "store", "drop"]
+    op: Literal["execute"]
+    queue: Literal["compute"]
+    operator: str
+    mode: Count
+    tiles: Count
+    places: tuple[Place, ...]
+    overwritten: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Store:
+    """Copy a resident tensor to host memory."""
+
+    op: Literal["store"]
+    queue: Literal["out"]
     tensor: str
     offset_bytes: Count
     size_bytes: Count
 
 
-class Schedule(NamedTuple):
-    """What a plan does: the operators in their order, where everything lies, and what is moved."""
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Drop:
+    """Free the bytes of a resident tensor, once `queue`, which is the last to use them, has come this far."""
 
-    order: tuple[Step, ...]
-    residencies: tuple[Residency, ...]
-    moves: tuple[Move, ...]
+    op: Literal["drop"]
+    queue: Literal["compute", "in", "out"]
+    tensor: str
+    offset_bytes: Count
+    size_bytes: Count
+
+
+Named = Annotated[Load | Streaming | Execute | Store | Drop, Field(discriminator="op")]
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -95,7 +112,8 @@ class Claims:
     """What the plan says of itself, in bytes; the verifier recomputes all but the bound.
 
     peak_use_bytes: one past the highest scratchpad address in use. bound_bytes: a proven lower
-    bound on non_compulsory_bytes over all schedules.
+    bound on non_compulsory_bytes over all schedules. streamed_bytes: of all traffic, what goes through buffers; tiles
+    and transfers: how many pieces the operators run in, and how many loads, stores and pieces of streams move.
     """
 
     status: Literal["optimal", "feasible"]
@@ -103,11 +121,57 @@ class Claims:
     non_compulsory_bytes: Count
     bound_bytes: Count
     peak_use_bytes: Count
+    streamed_bytes: Count
+    tiles: Count
+    transfers: Count
 
 
-@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Buffer(NamedTuple):
+    """Scratchpad bytes for one step: the part in flight of a streamed tensor, or a workspace (tensor None)."""
+
+    tensor: str | None
+    offset_bytes: int
+    size_bytes: int
+    moved_bytes: int = 0
+    transfers: int = 0
+    queue: str = ""
+
+
+class Step(NamedTuple):
+    """An operator of the order, how it runs, and its buffers."""
+
+    operator: str
+    mode: int
+    tiles: int
+    buffers: tuple[Buffer, ...]
+
+
+class Residency(NamedTuple):
+    """`tensor` occupies [offset, offset + size) bytes of the scratchpad during steps [start, end)."""
+
+    tensor: str
+    start: int
+    end: int
+    offset_bytes: int
+    size_bytes: int
+
+
+class Move(NamedTuple):
+    """A load before the operator of its step, or a store or drop after it."""
+
+    step: int
+    kind: Literal["load", "store", "drop"]
+    tensor: str
+    offset_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, config=_CONFIG)
 class Plan:
-    """A complete, self-describing plan. Equal inputs give equal bytes of JSON."""
+    """A complete, self-describing plan. Equal inputs give equal bytes of JSON.
+
+    `instructions` are in a total order, each with the queue that carries it out: compute, transfers in or out.
+    """
 
     schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)]
     generator: str
@@ -117,14 +181,56 @@ class Plan:
     alignment_bytes: Count
     solver: str
     claims: Claims
-    order: tuple[Step, ...]
-    residencies: tuple[Residency, ...]
-    moves: tuple[Move, ...]
+    instructions: tuple[Named, ...]
 
-    @property
-    def schedule(self) -> Schedule:
-        """What the plan does, without what it is for and what it claims."""
-        return Schedule(self.order, self.residencies, self.moves)
+    @cached_property
+    def order(self) -> tuple[Step, ...]:
+        """The operators in their order, with the buffers and the workspace of each."""
+        steps, streams = [], list[Buffer]()
+        for i in self.instructions:
+            if isinstance(i, Streaming):
+                streams.append(Buffer(i.tensor, i.offset_bytes, i.size_bytes, i.moved_bytes, i.transfers, i.queue))
+            elif isinstance(i, Execute):
+                work = [Buffer(None, p.offset_bytes, p.size_bytes) for p in i.places if p.tensor is None]
+                steps.append(Step(i.operator, i.mode, i.tiles, (*streams, *work)))
+                streams = []
+        return tuple(steps)
+
+    @cached_property
+    def moves(self) -> tuple[Move, ...]:
+        """Loads, stores and drops, in their order."""
+        return tuple(
+            Move(t, i.op, i.tensor, i.offset_bytes, i.size_bytes)
+            for t, i in self.with_steps()
+            if isinstance(i, Load | Store | Drop)
+        )
+
+    @cached_property
+    def residencies(self) -> tuple[Residency, ...]:
+        """When each tensor lies where, in the order in which that begins."""
+        since: dict[str, tuple[int, int, int]] = {}
+        rows = []
+        for t, i in self.with_steps():
+            if isinstance(i, Load):
+                since[i.tensor] = t, i.offset_bytes, i.size_bytes
+            elif isinstance(i, Execute):
+                for p in i.places:
+                    if p.tensor is not None:
+                        since[p.tensor] = t, p.offset_bytes, p.size_bytes
+            for tensor in (i.tensor,) if isinstance(i, Drop) else getattr(i, "overwritten", ()):
+                if tensor in since:
+                    start, *place = since.pop(tensor)
+                    rows.append(Residency(tensor, start, t + 1, *place))
+        end = len(self.order)
+        rows += [Residency(tensor, start, end, *place) for tensor, (start, *place) in since.items()]
+        return tuple(sorted(rows, key=lambda r: (r.start, r.offset_bytes, r.tensor)))
+
+    def with_steps(self) -> Iterator[tuple[int, Named]]:
+        """Each instruction with its step: loads, streams and the operator itself, then stores and drops after it."""
+        t = -1
+        for i in self.instructions:
+            t += isinstance(i, Execute)
+            yield (t + 1 if isinstance(i, Load | Streaming) else max(t, 0)), i
 
     def to_json(self) -> str:
         """The plan as JSON: one line an entry, so that `diff` shows what changed."""
@@ -165,40 +271,33 @@ class Plan:
     def listing(self) -> Iterator[str]:
         """The plan as a program, one instruction a line, with scratchpad addresses in hexadecimal."""
         width = max(6, len(f"{self.capacity_bytes:x}"))
-        before: dict[int, list[Move]] = {}
-        after: dict[int, list[Move]] = {}
-        for move in self.moves:
-            (before if move.kind == "load" else after).setdefault(move.step, []).append(move)
-        written = {(r.start, r.tensor): r for r in self.residencies}
-        loaded = {(m.step, m.tensor) for m in self.moves if m.kind == "load"}
-        fresh: dict[int, list[Residency]] = {}
-        for (start, tensor), residency in written.items():
-            if (start, tensor) not in loaded:
-                fresh.setdefault(start, []).append(residency)
 
-        def address(offset: int, size: int) -> str:
-            return f"[{offset:0{width}x}..{offset + size:0{width}x})"
+        def address(i: Load | Streaming | Place | Store | Drop) -> str:
+            return f"[{i.offset_bytes:0{width}x}..{i.offset_bytes + i.size_bytes:0{width}x})"
 
-        for t, step in enumerate(self.order):
-            for m in before.get(t, []):
-                yield f"{t:5}  LOAD   {address(m.offset_bytes, m.size_bytes)}  {m.tensor}  {m.size_bytes} B"
-            outputs = "  ".join(f"{address(r.offset_bytes, r.size_bytes)} {r.tensor}" for r in fresh.get(t, []))
-            mode = f" (mode {step.mode})" if step.mode else ""
-            for b in step.buffers:
-                what = "WORK" if b.tensor is None else "STREAM"
-                yield f"{t:5}  {what:6} {address(b.offset_bytes, b.size_bytes)}  {b.tensor or ''}".rstrip()
-            yield f"{t:5}  EXEC   {step.operator}{mode}  ->  {outputs}"
-            for m in after.get(t, []):
-                size = f"  {m.size_bytes} B" if m.kind == "store" else ""
-                yield f"{t:5}  {m.kind.upper():5}  {address(m.offset_bytes, m.size_bytes)}  {m.tensor}{size}"
+        for t, i in self.with_steps():
+            line = f"{t:5}  {'EXEC' if isinstance(i, Execute) else i.op.upper():6} "
+            if isinstance(i, Execute):
+                for p in i.places:
+                    if p.tensor is None:
+                        yield f"{t:5}  WORK   {address(p)}"
+                outputs = "  ".join(f"{address(p)} {p.tensor}" for p in i.places if p.tensor is not None)
+                mode = f" (mode {i.mode}, {i.tiles:,} tiles)" if i.mode or i.tiles > 1 else ""
+                yield f"{line}{i.operator}{mode}  ->  {outputs}".rstrip()
+            elif isinstance(i, Streaming):
+                arrow = "->" if i.queue == "in" else "<-"
+                yield f"{line}{address(i)}  {arrow} {i.tensor}  {i.moved_bytes} B in {i.transfers}"
+            else:
+                size = "" if isinstance(i, Drop) else f"  {i.size_bytes} B"
+                yield f"{line}{address(i)}  {i.tensor}{size}"
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 def _stated(row: dict[str, object]) -> dict[str, object]:
-    """An entry of a plan as it is written: no list of buffers where a step has none."""
-    return {key: value for key, value in row.items() if key != "buffers" or value}
+    """An entry of a plan as it is written: no list of what is overwritten where nothing is."""
+    return {key: value for key, value in row.items() if key != "overwritten" or value}
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:
@@ -247,66 +346,9 @@ def read_plan(path: str | Path) -> Plan:
 
 def _names(plan: Plan) -> Iterator[str]:
     yield from (plan.generator, plan.hardware, plan.solver, plan.source.model, *plan.source.dims)
-    yield from (step.operator for step in plan.order)
-    yield from (buffer.tensor for step in plan.order for buffer in step.buffers if buffer.tensor is not None)
-    yield from (residency.tensor for residency in plan.residencies)
-    yield from (move.tensor for move in plan.moves)
-
-
-def derive_moves(problem: Problem, order: Sequence[Step], residencies: Sequence[Residency]) -> tuple[Move, ...]:
-    """The moves that a schedule and its residencies imply.
-
-    A tensor is loaded where a residency starts, unless its operator writes it there. It is stored if the host needs a
-    copy that it has not (an output, or one that is streamed or loaded later): in the first residency, as late as can
-    be. It is dropped where a residency ends, unless it is overwritten there.
-    """
-    index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
-    hosted, wanted, overwritten = _host_copies(problem, order)
-    seen: set[int] = set()
-    residencies = sorted(residencies, key=lambda r: r.start)
-    for r in residencies:
-        if (a := index[r.tensor]) in seen:
-            wanted[a] = min(wanted.get(a, r.start), r.start)
-        seen.add(a)
-    moves = []
-    seen.clear()
-    for r in residencies:
-        a, last = index[r.tensor], r.end - 1
-        is_lost = (a, last) in overwritten
-        if a in hosted or a in seen:
-            moves.append(Move(r.start, "load", r.tensor, r.offset_bytes, r.size_bytes))
-        elif a in wanted or problem.graph.tensors[a].kind == "output":
-            step = min(last - is_lost, wanted.get(a, r.end) - 1)
-            moves.append(Move(step, "store", r.tensor, r.offset_bytes, r.size_bytes))
-        if not is_lost:
-            moves.append(Move(last, "drop", r.tensor, r.offset_bytes, r.size_bytes))
-        seen.add(a)
-    rank = {"load": 0, "store": 1, "drop": 2}
-    return tuple(sorted(moves, key=lambda m: (m.step, rank[m.kind], m.tensor)))
-
-
-def runs_of(problem: Problem, order: Sequence[Step]) -> list[tuple[int, Run]]:
-    """The operator of each step and how it runs. Raises KeyError for names that the problem does not have."""
-    operators = {v.name: i for i, v in enumerate(problem.graph.operators)}
-    index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
-    streamed = [frozenset(index[b.tensor] for b in step.buffers if b.tensor is not None) for step in order]
-    return [(operators[step.operator], Run(step.mode, s)) for step, s in zip(order, streamed, strict=True)]
-
-
-def _host_copies(problem: Problem, order: Sequence[Step]) -> tuple[set[int], dict[int, int], set[tuple[int, int]]]:
-    """What the steps do to host copies and residencies by themselves.
-
-    Tensors of which the host has a copy without a store; the first step at which others are streamed from it; (tensor,
-    step) of what is overwritten.
-    """
-    hosted = {a for a, tensor in enumerate(problem.graph.tensors) if tensor.is_home}
-    wanted: dict[int, int] = {}
-    overwritten = set()
-    for t, (v, run) in enumerate(runs_of(problem, order) if problem.has_choices else ()):
-        effects = problem.effects(v, run)
-        hosted.update(effects.sent)
-        for a in effects.fetched:
-            if a not in hosted:
-                wanted.setdefault(a, t)
-        overwritten |= {(w.input, t) for w in effects.overwrites}
-    return hosted, wanted, overwritten
+    for i in plan.instructions:
+        if isinstance(i, Execute):
+            yield from (i.operator, *i.overwritten)
+            yield from (p.tensor for p in i.places if p.tensor is not None)
+        else:
+            yield i.tensor

@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from cosma.binding import to_names, to_numbers
 from cosma.errors import CosmaError
 from cosma.execute.run import Network, execute
-from cosma.plan import Move, Plan, Residency, derive_moves
+from cosma.instructions import Schedule, Stay, runs_of, sequence, stays_of, with_steps
+from cosma.modes import Run
+from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.verify import check
 
@@ -27,102 +30,114 @@ class Mutant:
 
 
 def mutants(plan: Plan, problem: Problem) -> Iterator[Mutant]:
-    yield from _shifted(plan, problem)
-    yield from _dropped(plan, problem)
-    yield from _swapped(plan, problem)
-    yield from _shortened(plan, problem)
+    was = _Tables(plan, problem)
+    yield from _shifted(was)
+    yield from _dropped(was)
+    yield from _swapped(was)
+    yield from _shortened(was)
 
 
-def _rebuild(plan: Plan, problem: Problem, residencies: list[Residency], moves: tuple[Move, ...] | None = None) -> Plan:
-    if moves is None:
-        moves = derive_moves(problem, plan.order, residencies)
-    total = sum(m.size_bytes for m in moves if m.kind != "drop")
-    claims = replace(
-        plan.claims,
-        status="feasible",
-        bound_bytes=0,
-        non_compulsory_bytes=max(0, total - problem.compulsory_bytes),
-        peak_use_bytes=max((r.offset_bytes + r.size_bytes for r in residencies), default=0),
-    )
-    ordered = tuple(sorted(residencies, key=lambda r: (r.start, r.tensor)))
-    return replace(plan, residencies=ordered, moves=moves, claims=claims)
+class _Tables:
+    """A plan as tables from which its instructions follow."""
+
+    def __init__(self, plan: Plan, problem: Problem) -> None:
+        self.plan, self.problem = plan, problem
+        self.schedule, faults = to_numbers(plan, problem)
+        assert not faults
+        self.steps = runs_of(self.schedule)
+        self.stays = stays_of(self.schedule, problem)
+
+    def plan_of(self, schedule: Schedule, stays: list[Stay]) -> Plan:
+        """A coherent plan with these instructions, whose residencies are known."""
+        sizes = self.problem.sizes
+        moved = [i for i in schedule if i.op in ("load", "store")]
+        claims = replace(
+            self.plan.claims,
+            status="feasible",
+            bound_bytes=0,
+            non_compulsory_bytes=max(0, sum(sizes[i.number] for i in moved) - self.problem.compulsory_bytes),
+            peak_use_bytes=max((s.offset + sizes[s.tensor] for s in stays), default=0),
+            transfers=len(moved),
+        )
+        return replace(self.plan, instructions=to_names(schedule, self.problem), claims=claims)
+
+    def rebuilt(self, stays: list[Stay], steps: list[tuple[int, Run]] | None = None) -> Plan:
+        return self.plan_of(sequence(self.problem, steps or self.steps, stays, {}), stays)
+
+    def fault(self, after: list[Stay]) -> str:
+        """What is wrong with residencies that were right: looks at every pair that has changed."""
+        sizes = self.problem.sizes
+        for i, r in enumerate(after):
+            if r == self.stays[i]:
+                continue
+            if r.offset + sizes[r.tensor] > self.problem.memory.capacity_bytes:
+                return "lies outside"
+            for j, q in enumerate(after):
+                if i != j and max(r.start, q.start) < min(r.end, q.end):
+                    if r.tensor == q.tensor:
+                        return "already resident"
+                    ends = r.offset + sizes[r.tensor], q.offset + sizes[q.tensor]
+                    if max(r.offset, q.offset) < min(ends):
+                        return "overlaps"
+        return ""
 
 
-def _fault(before: tuple[Residency, ...], after: list[Residency], capacity: int) -> str:
-    """What is wrong with a table of residencies that was right: looks at every pair that has changed."""
-    for i, r in enumerate(after):
-        if r == before[i]:
-            continue
-        if r.offset_bytes + r.size_bytes > capacity:
-            return "lies outside"
-        for j, q in enumerate(after):
-            if i != j and max(r.start, q.start) < min(r.end, q.end):
-                if r.tensor == q.tensor:
-                    return "already resident"
-                ends = r.offset_bytes + r.size_bytes, q.offset_bytes + q.size_bytes
-                if max(r.offset_bytes, q.offset_bytes) < min(ends):
-                    return "overlaps"
-    return ""
-
-
-def _shifted(plan: Plan, problem: Problem) -> Iterator[Mutant]:
-    for i, r in enumerate(plan.residencies):
-        for offset in (r.offset_bytes - plan.alignment_bytes, r.offset_bytes + plan.alignment_bytes):
+def _shifted(was: _Tables) -> Iterator[Mutant]:
+    for i, r in enumerate(was.stays):
+        for offset in (r.offset - was.plan.alignment_bytes, r.offset + was.plan.alignment_bytes):
             if offset >= 0:
-                changed = list(plan.residencies)
-                changed[i] = replace(r, offset_bytes=offset)
-                expected = _fault(plan.residencies, changed, problem.memory.capacity_bytes)
-                yield Mutant("offset shifted", _rebuild(plan, problem, changed), expected)
+                changed = list(was.stays)
+                changed[i] = r._replace(offset=offset)
+                yield Mutant("offset shifted", was.rebuilt(changed), was.fault(changed))
 
 
-def _dropped(plan: Plan, problem: Problem) -> Iterator[Mutant]:
-    for i, move in enumerate(plan.moves):
-        rest = plan.moves[:i] + plan.moves[i + 1 :]
-        if move.kind == "load":
+def _dropped(was: _Tables) -> Iterator[Mutant]:
+    steps = [t for t, _ in with_steps(was.schedule)]
+    for k, i in enumerate(was.schedule):
+        rest = was.schedule[:k] + was.schedule[k + 1 :]
+        if i.op == "load":
             # Without the load there is no residency, and nothing to drop.
-            gone = next(r for r in plan.residencies if (r.tensor, r.start) == (move.tensor, move.step))
-            kept = [r for r in plan.residencies if r is not gone]
-            rest = tuple(m for m in rest if (m.tensor, m.kind, m.step) != (move.tensor, "drop", gone.end - 1))
-            yield Mutant("load dropped", _rebuild(plan, problem, kept, rest), "which is not resident")
-        elif move.kind == "store":
-            later = any(m.kind == "load" and m.tensor == move.tensor for m in rest)
+            gone = next(s for s in was.stays if (s.tensor, s.start) == (i.number, steps[k]))
+            ends = next(n for n in range(k, len(rest)) if rest[n].op == "drop" and rest[n].number == i.number)
+            kept = [s for s in was.stays if s is not gone]
+            yield Mutant("load dropped", was.plan_of(rest[:ends] + rest[ends + 1 :], kept), "which is not resident")
+        elif i.op == "store":
+            later = any(j.op == "load" and j.number == i.number for j in rest)
             expected = "which has no host copy" if later else "is never stored"
-            yield Mutant("store dropped", _rebuild(plan, problem, list(plan.residencies), rest), expected)
+            yield Mutant("store dropped", was.plan_of(rest, was.stays), expected)
 
 
-def _swapped(plan: Plan, problem: Problem) -> Iterator[Mutant]:
-    graph = problem.graph
-    number = {v.name: i for i, v in enumerate(graph.operators)}
-    index = {t.name: a for a, t in enumerate(graph.tensors)}
-    order = [number[step.operator] for step in plan.order]
-    uses = problem.uses(order)
+def _swapped(was: _Tables) -> Iterator[Mutant]:
+    graph = was.problem.graph
+    order = [v for v, _ in was.steps]
+    uses = was.problem.uses(order)
     for t in range(len(order) - 1):
         swap = {t: t + 1, t + 1: t}
         moved = []
-        for r in plan.residencies:
+        for s in was.stays:
             # A residency lasts from the first to the last of its uses, wherever those are now.
-            steps = [swap.get(u, u) for u in uses[index[r.tensor]] if r.start <= u < r.end]
-            moved.append(replace(r, start=min(steps), end=max(steps) + 1))
-        steps_ = list(plan.order)
-        steps_[t], steps_[t + 1] = steps_[t + 1], steps_[t]
+            steps = [swap.get(u, u) for u in uses[s.tensor] if s.start <= u < s.end]
+            moved.append(s._replace(start=min(steps), end=max(steps) + 1))
+        changed = list(was.steps)
+        changed[t], changed[t + 1] = changed[t + 1], changed[t]
         depends = order[t] in graph.predecessors[order[t + 1]]
-        expected = "which it depends on" if depends else _fault(plan.residencies, moved, problem.memory.capacity_bytes)
-        yield Mutant("steps swapped", _rebuild(replace(plan, order=tuple(steps_)), problem, moved), expected)
+        expected = "which it depends on" if depends else was.fault(moved)
+        yield Mutant("steps swapped", was.rebuilt(moved, changed), expected)
 
 
-def _shortened(plan: Plan, problem: Problem) -> Iterator[Mutant]:
-    loaded = {(m.tensor, m.step) for m in plan.moves if m.kind == "load"}
-    for i, r in enumerate(plan.residencies):
+def _shortened(was: _Tables) -> Iterator[Mutant]:
+    loaded = {(i.number, t) for t, i in with_steps(was.schedule) if i.op == "load"}
+    for i, r in enumerate(was.stays):
         is_written = (r.tensor, r.start) not in loaded
         for start, end in ((r.start + 1, r.end), (r.start, r.end - 1)):
-            changed = list(plan.residencies)
+            changed = list(was.stays)
             if start < end:
-                changed[i] = replace(r, start=start, end=end)
+                changed[i] = r._replace(start=start, end=end)
             else:
                 del changed[i]
             at_write = is_written and (start > r.start or start == end)
-            expected = "which has no residency here" if at_write else "which is not resident"
-            yield Mutant("residency shortened", _rebuild(plan, problem, changed), expected)
+            expected = "which has no place here" if at_write else "which is not resident"
+            yield Mutant("residency shortened", was.rebuilt(changed), expected)
 
 
 def is_accepted(mutant: Mutant, problem: Problem) -> bool:

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 import cosma
 from cosma.compile import Settings, prepare, solve
 from cosma.errors import InputError, VerificationError
-from cosma.plan import Move, Plan, Step, json_schema, read_plan
+from cosma.plan import Place, Plan, json_schema, read_plan
 from cosma.problem import Problem
 from cosma.solvers.options import Options
 from cosma.target.hardware import Hardware
 from cosma.verify import check, require_valid
 from tests.conftest import MODELS
+from tests.edits import relocated, without
 from tests.strategies import problems
 
 CAPACITY = 8 * 2**20
@@ -42,29 +43,25 @@ def spilled(plan: Plan) -> str:
     return next(n for n in names if names.count(n) == 2)
 
 
-def without(plan: Plan, drop: Callable[[Move], bool]) -> Plan:
-    return replace(plan, moves=tuple(m for m in plan.moves if not drop(m)))
+def spoilt(plan: Plan, number: int, **fields: object) -> Plan:
+    """The plan with other fields in the instruction of that number, counted from the end where negative."""
+    changed = list(plan.instructions)
+    changed[number] = replace(changed[number], **fields)
+    return replace(plan, instructions=tuple(changed))
 
 
-def change(plan: Plan, index: int, **fields: object) -> Plan:
-    rows = list(plan.residencies)
-    rows[index] = replace(rows[index], **fields)
-    return replace(plan, residencies=tuple(rows))
+def executes(plan: Plan) -> list[int]:
+    return [k for k, i in enumerate(plan.instructions) if i.op == "execute"]
 
 
 def swap(plan: Plan, t: int) -> Plan:
-    order = list(plan.order)
-    order[t], order[t + 1] = order[t + 1], order[t]
-    return replace(plan, order=tuple(order))
+    changed, (one, other) = list(plan.instructions), executes(plan)[t : t + 2]
+    changed[one], changed[other] = changed[other], changed[one]
+    return replace(plan, instructions=tuple(changed))
 
 
 def shift_everywhere(plan: Plan, tensor: str, by: int) -> Plan:
-    """Move a tensor consistently: residency, loads, stores and drops."""
-    return replace(
-        plan,
-        residencies=tuple(replace(r, offset_bytes=r.offset_bytes + by) if r.tensor == tensor else r for r in plan.residencies),
-        moves=tuple(replace(m, offset_bytes=m.offset_bytes + by) if m.tensor == tensor else m for m in plan.moves),
-    )  # fmt: skip
+    return relocated(plan, tensor, lambda offset: offset + by)
 
 
 def claim(plan: Plan, **fields: object) -> Plan:
@@ -75,38 +72,48 @@ LAST = "1158"  # DenseNet's output
 
 CORRUPTIONS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "shifted offset": (lambda p: shift_everywhere(p, spilled(p), 128), "overlaps"),
-    "offset in the table only": (lambda p: change(p, 5, offset_bytes=p.residencies[5].offset_bytes + 128), "it lies at"),
+    "offset where it is written only": (
+        lambda p: spoilt(p, 1, places=(replace(p.instructions[1].places[0], offset_bytes=128 * 10**4),)), "overlaps|it lies at",
+    ),
     "misaligned": (lambda p: shift_everywhere(p, spilled(p), 4), "not aligned to 128 B"),
     "outside the scratchpad": (lambda p: shift_everywhere(p, spilled(p), CAPACITY), "lies outside"),
-    "dropped load": (lambda p: without(p, lambda m: m.kind == "load" and m.tensor == spilled(p)), "not resident"),
-    "dropped load of the input": (lambda p: without(p, lambda m: m.kind == "load" and m.step == 0), "needs 'input'"),
+    "dropped load": (lambda p: without(p, lambda _, i: i.op == "load" and i.tensor == spilled(p)), "not resident"),
+    "dropped load of the input": (lambda p: without(p, lambda t, i: i.op == "load" and t == 0), "needs 'input'"),
     "dropped store, load without host copy": (
-        lambda p: without(p, lambda m: m.kind == "store" and m.tensor == spilled(p)), "which has no host copy",
+        lambda p: without(p, lambda _, i: i.op == "store" and i.tensor == spilled(p)), "which has no host copy",
     ),
     "missing store of the output": (
-        lambda p: without(p, lambda m: m.kind == "store" and m.step == len(p.order) - 1), "is never stored to the host",
+        lambda p: without(p, lambda t, i: i.op == "store" and t == len(p.order) - 1), "is never stored to the host",
     ),
-    "missing drop": (lambda p: without(p, lambda m: m.kind == "drop" and m.step == 10), "overlaps|not listed"),
+    "missing drop": (lambda p: without(p, lambda t, i: i.op == "drop" and t == 10), "overlaps"),
     "swapped steps": (lambda p: swap(p, 20), "which it depends on"),
-    "operator left out": (lambda p: replace(p, order=p.order[:-1]), "never runs"),
-    "operator twice": (lambda p: replace(p, order=(*p.order, p.order[-1])), "a second time"),
-    "unknown operator": (lambda p: replace(p, order=(Step("nobody"), *p.order[1:])), "unknown operator 'nobody'"),
-    "unknown mode": (lambda p: replace(p, order=(replace(p.order[0], mode=1), *p.order[1:])), "has no mode 1"),
-    "unknown tensor": (
-        lambda p: replace(p, moves=(replace(p.moves[0], tensor="nobody"), *p.moves[1:])), "unknown tensor 'nobody'",
+    "operator left out": (lambda p: without(p, lambda t, i: i.op == "execute" and t == 300), "never runs"),
+    "operator twice": (lambda p: replace(p, instructions=(*p.instructions, p.instructions[executes(p)[-1]])), "a second time"),
+    "unknown operator": (lambda p: spoilt(p, 1, operator="nobody"), "unknown operator 'nobody'"),
+    "unknown mode": (lambda p: spoilt(p, 1, mode=1), "has no mode 1"),
+    "unknown tensor": (lambda p: spoilt(p, 0, tensor="nobody"), "unknown tensor 'nobody'"),
+    "unknown output": (
+        lambda p: spoilt(p, 1, places=(Place("nobody", 0, 4),)), "step 0: operator .* writes unknown tensor 'nobody'",
+    ),
+    "another tensor as output": (
+        lambda p: spoilt(p, 1, places=(replace(p.instructions[1].places[0], tensor=LAST),)),
+        f"which has no place here|has no need of a place for '{LAST}'",
     ),
     "overlapping residency": (
         lambda p: shift_everywhere(p, spilled(p), -p.residencies[0].size_bytes // 128 * 128), "overlaps",
     ),
-    "residency left out": (lambda p: replace(p, residencies=p.residencies[1:]), "has no residency here"),
-    "residency shortened": (lambda p: change(p, 5, end=p.residencies[5].end - 1), "is listed, but the moves"),
-    "loaded twice": (lambda p: replace(p, moves=(p.moves[0], *p.moves)), "already resident"),
-    "wrong size": (
-        lambda p: replace(p, moves=(replace(p.moves[0], size_bytes=128), *p.moves[1:])), "its size is",
+    "output without a place": (lambda p: spoilt(p, 1, places=()), "which has no place here"),
+    "dropped too early": (
+        lambda p: replace(p, instructions=(p.instructions[0], p.instructions[2], p.instructions[1], *p.instructions[3:])),
+        "needs 'input', which is not resident|drop of .*, which is not resident",
     ),
-    "move after the end": (
-        lambda p: replace(p, moves=(*p.moves, replace(p.moves[-1], step=10**6))), "after the last step",
-    ),
+    "wrong queue": (lambda p: spoilt(p, -1, queue="in"), "drop of '1158': queue is in, it has to be out"),
+    "wrong number of tiles": (lambda p: spoilt(p, 1, tiles=2), "tiles is 2, it has to be 1"),
+    "tiles miscounted": (lambda p: claim(p, tiles=1), "claims tiles = 1, the replay counts"),
+    "transfers miscounted": (lambda p: claim(p, transfers=1), "claims transfers = 1, the replay counts"),
+    "streams miscounted": (lambda p: claim(p, streamed_bytes=1), "claims streamed_bytes = 1, the replay counts 0"),
+    "loaded twice": (lambda p: replace(p, instructions=(p.instructions[0], *p.instructions)), "already resident"),
+    "wrong size": (lambda p: spoilt(p, 0, size_bytes=128), "load of 'input': size_bytes is 128, it has to be 602112"),
     "traffic understated": (lambda p: claim(p, non_compulsory_bytes=0, bound_bytes=0), "the replay counts"),
     "compulsory understated": (lambda p: claim(p, compulsory_bytes=1), "claims compulsory_bytes = 1"),
     "peak understated": (lambda p: claim(p, peak_use_bytes=1), "claims peak_use_bytes = 1"),
@@ -166,10 +173,11 @@ def test_published_schema_is_current() -> None:
         (lambda d: d["source"]["dims"].update(n=0), "source.dims.n: Input should be greater than 0"),
         (lambda d: d["source"]["dims"].update(n=10**4000), "source.dims.n: Input should be less than 2147483648"),
         (lambda d: d.pop("schema_version"), "no schema_version"),
-        (lambda d: d.pop("order"), "order"),
-        (lambda d: d["moves"][0].update(step=-1), r"moves.0.step"),
-        (lambda d: d["moves"][0].update(step="0"), r"moves.0.step"),
-        (lambda d: d["moves"][0].update(kind="teleport"), r"moves.0.kind"),
+        (lambda d: d.pop("instructions"), "instructions"),
+        (lambda d: d["instructions"][0].update(offset_bytes=-1), r"instructions.0.load.offset_bytes"),
+        (lambda d: d["instructions"][0].update(offset_bytes="0"), r"instructions.0.load.offset_bytes"),
+        (lambda d: d["instructions"][0].update(op="teleport"), r"instructions.0: Input tag 'teleport'"),
+        (lambda d: d.update(schema_version=1), "schema version 1 is unknown; this cosma reads 2: compile again"),
         (lambda d: d["claims"].update(compulsory_bytes=2**70), "compulsory_bytes"),
         (lambda d: d.update(surprise=1), "surprise"),
     ],

@@ -1,13 +1,16 @@
 """A plan explained, as plain data: what it moves, what is proved, why tensors leave early, what would help."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cosma.analysis.levers import Lever, would_help
 from cosma.analysis.why import Eviction, evictions, resident_bytes
+from cosma.binding import to_numbers
 from cosma.deadline import Deadline
 from cosma.graph import Kind
-from cosma.plan import Plan, runs_of
+from cosma.instructions import Schedule, Stay, runs_of, stays_of, with_steps
+from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.schedule.timeline import Timeline
 
@@ -64,8 +67,9 @@ def explain(plan: Plan, problem: Problem, deadline: Deadline) -> Explanation:
 
     What would help takes integer programmes; those that are not solved by the deadline are left out.
     """
-    timeline = _timeline(plan, problem)
-    reasons = evictions(plan, timeline)
+    schedule, _ = to_numbers(plan, problem)
+    timeline, stays = _timeline(schedule, problem), stays_of(schedule, problem)
+    reasons = evictions(stays, timeline)
     return Explanation(
         plan=plan,
         capacity_bytes=problem.memory.capacity_bytes,
@@ -76,14 +80,14 @@ def explain(plan: Plan, problem: Problem, deadline: Deadline) -> Explanation:
         order=_about_order(plan),
         evictions=reasons,
         levers=would_help(plan, timeline, reasons, deadline),
-        tensors=_by_tensor(plan, timeline),
-        steps=_by_step(plan, timeline),
+        tensors=_by_tensor(schedule, timeline),
+        steps=_by_step(schedule, stays, timeline),
     )
 
 
-def _timeline(plan: Plan, problem: Problem) -> Timeline:
-    """The plan's schedule."""
-    runs = dict(runs_of(problem, plan.order))
+def _timeline(schedule: Schedule, problem: Problem) -> Timeline:
+    """The order of a schedule, and how its operators run."""
+    runs = dict(runs_of(schedule))
     return Timeline(problem, tuple(runs), tuple(run for _, run in sorted(runs.items())))
 
 
@@ -114,27 +118,27 @@ def _about_order(plan: Plan) -> str:
     return f"Another order or replacement could save at most {gap:,} B: the rest is below the bound for every schedule."
 
 
-def _by_tensor(plan: Plan, timeline: Timeline) -> tuple[TensorTraffic, ...]:
+def _by_tensor(schedule: Schedule, timeline: Timeline) -> tuple[TensorTraffic, ...]:
     problem, streamed = timeline.problem, Counter[int]()
     for effects in timeline.effects:
         for a, size in effects.moved:
             streamed[a] += size
-    loads = Counter(m.tensor for m in plan.moves if m.kind == "load")
-    stores = Counter(m.tensor for m in plan.moves if m.kind == "store")
+    loads = Counter(i.number for i in schedule if i.op == "load")
+    stores = Counter(i.number for i in schedule if i.op == "store")
     rows = []
     for a, tensor in enumerate(problem.graph.tensors):
         size, name, compulsory = problem.sizes[a], tensor.name, problem.compulsory(a)
-        extra = size * (loads[name] + stores[name]) + streamed[a] - compulsory
-        rows.append(TensorTraffic(name, tensor.kind, size, loads[name], stores[name], compulsory, extra))
+        extra = size * (loads[a] + stores[a]) + streamed[a] - compulsory
+        rows.append(TensorTraffic(name, tensor.kind, size, loads[a], stores[a], compulsory, extra))
     return tuple(rows)
 
 
-def _by_step(plan: Plan, timeline: Timeline) -> tuple[StepTraffic, ...]:
+def _by_step(schedule: Schedule, stays: Sequence[Stay], timeline: Timeline) -> tuple[StepTraffic, ...]:
     loaded, stored = Counter[int](), Counter[int]()
-    for m in plan.moves:
-        if m.kind != "drop":
-            (loaded if m.kind == "load" else stored)[m.step] += m.size_bytes
-    taken, problem = resident_bytes(plan, timeline), timeline.problem
+    taken, problem = resident_bytes(stays, timeline), timeline.problem
+    for t, i in with_steps(schedule):
+        if i.op in ("load", "store"):
+            (loaded if i.op == "load" else stored)[t] += problem.sizes[i.number]
     rows = []
     for t, v in enumerate(timeline.order):
         operator, effects = problem.graph.operators[v], timeline.effects[t]

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 
 from cosma.graph import Kind
-from cosma.plan import Plan, Residency
+from cosma.instructions import Stay
 from cosma.schedule.timeline import Timeline
 
 MAX_ALTERNATIVES = 3
@@ -75,12 +75,12 @@ class Eviction:
     why: str
 
 
-def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
+def resident_bytes(stays: Sequence[Stay], timeline: Timeline) -> list[int]:
     """Bytes that are taken at each step: residencies and the operator's workspace."""
-    change = [0] * (len(plan.order) + 1)
-    for r in plan.residencies:
-        change[r.start] += r.size_bytes
-        change[r.end] -= r.size_bytes
+    change = [0] * (len(timeline.order) + 1)
+    for s in stays:
+        change[s.start] += timeline.problem.sizes[s.tensor]
+        change[s.end] -= timeline.problem.sizes[s.tensor]
     taken, total = [], 0
     for t in range(len(timeline.order)):
         total += change[t]
@@ -88,9 +88,9 @@ def resident_bytes(plan: Plan, timeline: Timeline) -> list[int]:
     return taken
 
 
-def evictions(plan: Plan, timeline: Timeline) -> tuple[Eviction, ...]:
-    """Every eviction of a valid plan, whose schedule `timeline` is, by the step at which the tensor leaves."""
-    return _Explainer(plan, timeline).run()
+def evictions(stays: Sequence[Stay], timeline: Timeline) -> tuple[Eviction, ...]:
+    """Every eviction of a valid plan, given its schedule and residencies, by the step at which the tensor leaves."""
+    return _Explainer(stays, timeline).run()
 
 
 def _sentence(size_bytes: int, capacity_bytes: int, binding: Binding | None, hole: int | None) -> str:
@@ -109,13 +109,12 @@ def _sentence(size_bytes: int, capacity_bytes: int, binding: Binding | None, hol
 
 
 class _Explainer:
-    def __init__(self, plan: Plan, timeline: Timeline) -> None:
-        self.plan, self.timeline, self.problem = plan, timeline, timeline.problem
-        self.index = {t.name: a for a, t in enumerate(self.problem.graph.tensors)}
-        self.taken = resident_bytes(plan, timeline)
-        self.stays: dict[int, list[Residency]] = {}
-        for r in sorted(plan.residencies, key=lambda r: r.start):
-            self.stays.setdefault(self.index[r.tensor], []).append(r)
+    def __init__(self, stays: Sequence[Stay], timeline: Timeline) -> None:
+        self.all, self.timeline, self.problem = stays, timeline, timeline.problem
+        self.taken = resident_bytes(stays, timeline)
+        self.stays: dict[int, list[Stay]] = {}
+        for s in sorted(stays, key=lambda s: s.start):
+            self.stays.setdefault(s.tensor, []).append(s)
         self.across = self._kept_across()
 
     def _kept_across(self) -> list[list[int]]:
@@ -135,7 +134,7 @@ class _Explainer:
                 found.append(self._eviction(a, before, after, number))
         return tuple(sorted(found, key=lambda e: (e.leaves, e.tensor)))
 
-    def _eviction(self, a: int, before: Residency, after: Residency, number: int) -> Eviction:
+    def _eviction(self, a: int, before: Stay, after: Stay, number: int) -> Eviction:
         problem, size = self.problem, self.problem.sizes[a]
         tensor = problem.graph.tensors[a]
         stores = problem.needs_store(a)
@@ -181,19 +180,19 @@ class _Explainer:
             tuple(occupants),
         )
 
-    def _hole(self, before: Residency, after: Residency) -> int | None:
+    def _hole(self, before: Stay, after: Stay) -> int | None:
         """The lowest aligned address that is free from the start of one residency to the end of the next."""
-        alignment, size = self.problem.memory.alignment_bytes, before.size_bytes
+        sizes, size = self.problem.sizes, self.problem.sizes[before.tensor]
         others = [
-            r
-            for r in self.plan.residencies
-            if r.start < after.end and r.end > before.start and r.tensor != before.tensor and r.size_bytes
+            s
+            for s in self.all
+            if s.start < after.end and s.end > before.start and s.tensor != before.tensor and sizes[s.tensor]
         ]
         offset = 0
-        for r in sorted(others, key=lambda r: r.offset_bytes):
-            if offset + size <= r.offset_bytes:
+        for s in sorted(others, key=lambda s: s.offset):
+            if offset + size <= s.offset:
                 break
-            offset = max(offset, -(-(r.offset_bytes + r.size_bytes) // alignment) * alignment)
+            offset = max(offset, self.problem.aligned(s.offset + sizes[s.tensor]))
         return offset if offset + size <= self.problem.memory.capacity_bytes else None
 
     def _alternatives(self, a: int, short: dict[int, int], saved: int) -> tuple[Alternative, ...]:

@@ -3,18 +3,18 @@
 import time
 import zlib
 from bisect import bisect_left, insort
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import psutil
 
+from cosma.binding import to_numbers
 from cosma.errors import InputError, VerificationError
 from cosma.execute.kernels import Kernels
 from cosma.execute.runtime import Bytes, Value, allocate
-from cosma.modes import Run
-from cosma.plan import Move, Plan, runs_of
+from cosma.instructions import Instruction, with_steps
+from cosma.plan import Plan
 from cosma.problem import Problem
 
 # Every byte of a free range holds this: NaN for floating-point numbers, -1 or the largest value for integers.
@@ -56,7 +56,7 @@ class Executed:
 
 @dataclass(slots=True)
 class Machine:
-    """Executes one plan from its steps and sizes, independently of the verifier.
+    """Executes the instructions of one plan, independently of the verifier.
 
     home[a]: the bytes of input or weight a. Raises InputError if the scratchpad is larger than the free memory,
     VerificationError if a step is impossible or bytes outside residencies change.
@@ -68,7 +68,6 @@ class Machine:
     home: dict[int, Bytes]
     _scratchpad: Bytes = field(init=False)
     _host: dict[int, Bytes] = field(init=False)  # blocks as large as in the scratchpad
-    _offsets: dict[tuple[int, int], int] = field(default_factory=dict)  # (tensor, start of a residency) -> offset
     _where: dict[int, int] = field(default_factory=dict)  # resident tensor -> offset
     _ranges: list[tuple[int, int]] = field(default_factory=list)  # the residents' own bytes, sorted
     _events: list[Event] = field(default_factory=list)
@@ -78,24 +77,21 @@ class Machine:
     _begin: float = 0.0
 
     def run(self) -> Executed:
-        """Execute every step: its loads, its operator, its stores, its drops."""
-        graph = self.problem.graph
-        tensors = {t.name: a for a, t in enumerate(graph.tensors)}
-        self._offsets = {(tensors[r.tensor], r.start): r.offset_bytes for r in self.plan.residencies}
-        moves: dict[tuple[int, str], list[Move]] = defaultdict(list)
-        for move in self.plan.moves:
-            moves[move.step, move.kind].append(move)
+        """Execute every instruction."""
+        schedule, _ = to_numbers(self.plan, self.problem)
         self._allocate()
         self._begin = time.perf_counter()
-        for t, (v, run) in enumerate(runs_of(self.problem, self.plan.order)):
-            for move in moves[t, "load"]:
-                self._load(t, tensors[move.tensor], move.offset_bytes)
-            self._execute(t, v, run)
-            for move in moves[t, "store"]:
-                self._store(t, tensors[move.tensor], move.offset_bytes)
-            for move in moves[t, "drop"]:
-                self._drop(t, tensors[move.tensor])
-            self._check_poison(t)
+        for t, i in with_steps(schedule):
+            if i.op == "execute":
+                self._execute(t, i)
+            elif i.op == "load":
+                self._load(t, i.number, i.offset)
+            elif i.op == "store":
+                self._store(t, i.number, i.offset)
+            else:
+                self._drop(t, i.number)
+            if i.op != "load":
+                self._check_poison(t)
         return self._result()
 
     def _allocate(self) -> None:
@@ -127,34 +123,35 @@ class Machine:
         self._scratchpad[offset : offset + block.size] = block
         self._note(t, "load", self._raw(a), begin, block.size)
 
-    def _execute(self, t: int, v: int, run: Run) -> None:
+    def _execute(self, t: int, i: Instruction) -> None:
         """Run an operator on operands in the scratchpad, and on host copies of those that are streamed.
 
         What it writes over an input comes from elsewhere, so whether the hardware can do that is not tried out here. A
         buffer is filled with something, then freed: what it overlaps would be damaged.
         """
+        v, places = i.number, dict(i.places)
         kernel, operator = self.kernels.kernels[v], self.problem.graph.operators[v]
-        found, buffers = self.problem.effects(v, run), self.plan.order[t].buffers
+        found = self.problem.effects(v, i.run)
         begin = time.perf_counter()
+        buffers = [self._buffer(t, v, places.get(a), self.problem.aligned(size)) for a, size in found.buffers]
         for b in buffers:
-            self._scratchpad[b.offset_bytes : b.offset_bytes + b.size_bytes] = _FILL
-            self._peak = max(self._peak, b.offset_bytes + b.size_bytes)
+            self._scratchpad[b] = _FILL
         over = {w.output: w.input for w in found.overwrites}
         values = {a: self._operand(t, v, a) for a in found.needs}
         values |= {a: self._streamed(t, v, a) for a in found.fetched}
         for a in (a for a in found.made if a not in over):
-            self._make(t, v, a)
+            self._make(t, v, a, places.get(a))
             values[a] = self._view(a)
         values |= {a: Value(*self.kernels.types[a], allocate(self._bytes(a))) for a in (*found.sent, *over)}
         kernel.run(values)
         for a, replaced in over.items():
             self._free(replaced)
-            self._make(t, v, a)
+            self._make(t, v, a, places.get(a))
             self._view(a).data[:] = values[a].data
         for a in found.sent:
             self._host[a] = self._block(a, values[a].data)
         for b in buffers:
-            self._scratchpad[b.offset_bytes : b.offset_bytes + b.size_bytes] = POISON
+            self._scratchpad[b] = POISON
         self._note(t, "exec", operator.name, begin, found.moved_bytes)
         self._digests |= {a: digest(values[a].data) for a in operator.outputs}
 
@@ -170,11 +167,18 @@ class Machine:
             raise VerificationError(f"step {t}: {self._label(v)} streams {self._name(a)}, which the host has not")
         return Value(*self.kernels.types[a], self._host[a][: self._bytes(a)])
 
-    def _make(self, t: int, v: int, a: int) -> None:
+    def _buffer(self, t: int, v: int, offset: int | None, size: int) -> slice:
+        """The bytes of a buffer."""
+        if offset is None or offset + size > self._scratchpad.size:
+            raise VerificationError(f"step {t}: {self._label(v)} has no place for a buffer of {size} B")
+        self._peak = max(self._peak, offset + size)
+        return slice(offset, offset + size)
+
+    def _make(self, t: int, v: int, a: int, offset: int | None) -> None:
         """Give an output its place."""
-        if (a, t) not in self._offsets:
-            raise VerificationError(f"step {t}: {self._label(v)} writes {self._name(a)}, which has no residency")
-        self._occupy(t, a, self._offsets[a, t])
+        if offset is None:
+            raise VerificationError(f"step {t}: {self._label(v)} writes {self._name(a)}, which has no place")
+        self._occupy(t, a, offset)
         # Free, and so poison already, unless it overlaps what is resident: that is lost before it can be read.
         self._view(a).data[:] = POISON
 

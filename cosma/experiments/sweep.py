@@ -11,12 +11,14 @@ from typing import Any
 
 import cosma
 from cosma.analysis.estimate import Estimates, estimate
+from cosma.binding import to_numbers
 from cosma.compile import Prepared, solve
 from cosma.errors import CosmaError
 from cosma.experiments.cache import Cache, code, digest
 from cosma.experiments.kept import Kept, keep, rebuild
 from cosma.experiments.rows import WENT_WRONG, Status, Swept, key_of
 from cosma.experiments.staircase import Point, Probe, Search, staircase
+from cosma.instructions import runs_of
 from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.solvers.options import Options, SearchOptions
@@ -124,9 +126,9 @@ def answer(prepared: Prepared, hardware: Hardware, options: Options) -> Answer:
 
 def _facts(plan: Plan, problem: Problem, bound_name: str) -> Answer:
     """The answer that a verified plan is."""
-    index = {v.name: i for i, v in enumerate(problem.graph.operators)}
-    kinds = [move.kind for move in plan.moves]
-    claims, order = plan.claims, tuple(index[step.operator] for step in plan.order)
+    schedule, _ = to_numbers(plan, problem)
+    kinds = [i.op for i in schedule]
+    claims, order = plan.claims, tuple(v for v, _ in runs_of(schedule))
     return Answer(
         claims.status, bound_name, claims.non_compulsory_bytes, claims.bound_bytes, claims.peak_use_bytes,
         loads=kinds.count("load"), stores=kinds.count("store"), order=order,

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cosma.plan import SCHEMA_VERSION, Buffer, Claims, Plan, Schedule, Source, Step, derive_moves
+from cosma.binding import to_names
+from cosma.instructions import Schedule, Stay, sequence
+from cosma.plan import SCHEMA_VERSION, Claims, Plan, Source
 from cosma.schedule.timeline import Timeline
 from cosma.verify import replay
 
@@ -26,8 +28,7 @@ class Placed:
 def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, solver: str, generator: str) -> Plan:
     """The plan that a placed decision stands for, with its claims; not yet verified."""
     problem, schedule = placed.timeline.problem, schedule_of(placed)
-    tops = [r.offset_bytes + r.size_bytes for r in schedule.residencies]
-    tops += [b.offset_bytes + b.size_bytes for step in schedule.order for b in step.buffers]
+    modes = [(problem.modes[v][run.mode], run.streamed) for v, run in enumerate(placed.timeline.runs)]
     return Plan(
         schema_version=SCHEMA_VERSION,
         generator=generator,
@@ -41,31 +42,33 @@ def to_plan(placed: Placed, bound_bytes: int, source: Source, hardware: str, sol
             compulsory_bytes=problem.compulsory_bytes,
             non_compulsory_bytes=placed.cost_bytes,
             bound_bytes=bound_bytes,
-            peak_use_bytes=max(tops, default=0),
+            peak_use_bytes=_peak(placed),
+            streamed_bytes=sum(e.moved_bytes for e in placed.timeline.effects),
+            tiles=sum(mode.tiles for mode, _ in modes),
+            transfers=sum(i.op in ("load", "store") for i in schedule)
+            + sum(s.transfers for mode, streamed in modes for s in mode.streams if s.tensor in streamed),
         ),
-        order=schedule.order,
-        residencies=schedule.residencies,
-        moves=schedule.moves,
+        instructions=to_names(schedule, problem),
     )
+
+
+def _peak(placed: Placed) -> int:
+    """One past the highest address in use."""
+    timeline, offsets = placed.timeline, iter(placed.offsets)
+    tops = [next(offsets) + timeline.problem.sizes[a] for a, _, _ in timeline.intervals(placed.evicted)]
+    tops += [offset + size for offset, (_, _, size) in zip(offsets, timeline.buffers(), strict=True)]
+    return max(tops, default=0)
 
 
 def schedule_of(placed: Placed) -> Schedule:
-    """What a placed decision does, in names."""
-    residencies = placed.timeline.residencies(placed.evicted, placed.offsets)
-    order = _steps(placed, len(residencies))
-    return Schedule(order, residencies, derive_moves(placed.timeline.problem, order, residencies))
-
-
-def _steps(placed: Placed, residencies: int) -> tuple[Step, ...]:
-    """The schedule with the addresses of its buffers, which come after those of that many residencies."""
-    timeline, graph = placed.timeline, placed.timeline.problem.graph
-    buffers: dict[int, list[Buffer]] = {}
-    for (t, a, size), offset in zip(timeline.buffers(), placed.offsets[residencies:], strict=True):
-        buffers.setdefault(t, []).append(Buffer(None if a is None else graph.tensors[a].name, offset, size))
-    return tuple(
-        Step(graph.operators[v].name, timeline.runs[v].mode, tuple(buffers.get(t, ())))
-        for t, v in enumerate(timeline.order)
-    )
+    """What a placed decision does."""
+    timeline, offsets = placed.timeline, placed.offsets
+    intervals = timeline.intervals(placed.evicted)
+    stays = [Stay(*interval, offset) for interval, offset in zip(intervals, offsets, strict=False)]
+    buffers: dict[int, list[tuple[int | None, int]]] = {}
+    for (t, a, _), offset in zip(timeline.buffers(), offsets[len(intervals) :], strict=True):
+        buffers.setdefault(t, []).append((a, offset))
+    return sequence(timeline.problem, [(v, timeline.runs[v]) for v in timeline.order], stays, buffers)
 
 
 def violations(placed: Placed) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from cosma.modes import Effects, Run
-from cosma.plan import Residency
 from cosma.problem import Problem
 from cosma.schedule.placement import Block
 
@@ -193,12 +192,3 @@ class Timeline:
         starts = {(a, start): k for k, (a, start, _) in enumerate(intervals)} if pairs else {}
         for t, w in pairs:
             yield ends[w.input, t + 1], starts[w.output, t], self.problem.aligned(w.distance_bytes)
-
-    def residencies(self, evicted: Iterable[int], offsets: Sequence[int]) -> tuple[Residency, ...]:
-        """The plan's table for placed intervals, by start, then by offset."""
-        names, sizes = self.problem.graph.tensors, self.problem.sizes
-        rows = [
-            Residency(names[a].name, start, end, offset, sizes[a])
-            for (a, start, end), offset in zip(self.intervals(evicted), offsets, strict=False)
-        ]
-        return tuple(sorted(rows, key=lambda r: (r.start, r.offset_bytes, r.tensor)))

@@ -11,11 +11,12 @@ from cosma.analysis.why import resident_bytes
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
 from cosma.graph import Graph, Operator, Tensor
+from cosma.instructions import stays_of
 from cosma.modes import Mode, Overwrite
 from cosma.plan import Plan, Source
 from cosma.problem import Memory, Problem
 from cosma.schedule.eviction import belady
-from cosma.schedule.placed import Placed, to_plan
+from cosma.schedule.placed import Placed, schedule_of, to_plan
 from cosma.schedule.replacement import settle
 from cosma.schedule.timeline import Timeline
 from cosma.target.hardware import Hardware
@@ -58,7 +59,7 @@ def test_reasons_are_those_of_brute_force(problem: Problem) -> None:
     plan, placed = planned(problem)
     found = explained(plan, problem).evictions
     assert sum(e.cost_bytes for e in found) == plan.claims.non_compulsory_bytes
-    taken = resident_bytes(plan, placed.timeline)
+    taken = resident_bytes(stays_of(schedule_of(placed), problem), placed.timeline)
     index = {t.name: a for a, t in enumerate(problem.graph.tensors)}
     assert len(found) == len(placed.evicted)
     for e in found:

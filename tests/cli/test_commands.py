@@ -180,7 +180,7 @@ def test_verify_rejects_and_itemises(run, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     run(*SPILLING, "-o", plan)
     document = json.loads(plan.read_text())
-    document["moves"] = [m for m in document["moves"] if m["kind"] != "store"]
+    document["instructions"] = [i for i in document["instructions"] if i["op"] != "store"]
     plan.write_text(json.dumps(document))
     outcome = run("verify", plan, DENSENET, "--hw", "hexagon_8mib")
     assert outcome.code == 4

@@ -10,6 +10,7 @@ import pytest
 from cosma.analysis.diff import Change, _moved, diff
 from cosma.plan import read_plan
 from tests.conftest import MODELS
+from tests.edits import relocated
 
 TINY = MODELS / "tiny_branches.onnx"
 
@@ -39,7 +40,9 @@ def test_diff_tells_bytes_returns_order_and_addresses(run, plans: tuple[Path, Pa
     assert all(c.after == 0 for c in found.evictions)
     assert (found.first_change is None) == (small.order == large.order)
     assert "256 -> 0" in run("diff", *plans).out
-    moved = replace(small, residencies=tuple(replace(r, offset_bytes=r.offset_bytes + 64) for r in small.residencies))
+    moved = small
+    for tensor in {r.tensor for r in small.residencies}:
+        moved = relocated(moved, tensor, lambda offset: offset + 64)
     elsewhere = diff(small, moved)
     assert set(elsewhere.replaced) == {r.tensor for r in small.residencies}
     assert not elsewhere.facts
@@ -47,9 +50,9 @@ def test_diff_tells_bytes_returns_order_and_addresses(run, plans: tuple[Path, Pa
     assert not diff(small, other).same_problem
     assert not diff(small, other).is_empty
     long = max(small.residencies, key=lambda r: r.end - r.start)
-    shorter = replace(
-        small, residencies=tuple(replace(r, end=r.end - 1) if r is long else r for r in small.residencies)
-    )
+    left = [i for i in small.instructions if not (i.op == "drop" and i.tensor == long.tensor)]
+    drop = next(i for i in small.instructions if i not in left)
+    shorter = replace(small, instructions=(*left, drop))
     assert diff(small, shorter).retimed == (long.tensor,)
     assert not diff(small, shorter).is_empty
     assert not diff(small, replace(small, alignment_bytes=64)).is_empty

@@ -122,7 +122,7 @@ def test_plans_with_other_names_are_refused(run, tmp_path: Path) -> None:
     path = MODELS / "tiny_chain.onnx"
     assert run("compile", path, "--scratchpad", "64KiB", "-o", plan).code == 0
     document = json.loads(plan.read_text())
-    document["order"][0]["operator"] += "\n    0  LOAD  forged"
+    next(i for i in document["instructions"] if i["op"] == "execute")["operator"] += "\n    0  LOAD  forged"
     plan.write_text(json.dumps(document))
     outcome = run("verify", plan, path)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)

@@ -157,7 +157,7 @@ def test_a_missing_package_says_how_to_get_it(run, planned, monkeypatch) -> None
 def test_an_invalid_plan_does_not_run(run, planned) -> None:
     plan, source = planned
     document = json.loads(plan.read_text())
-    document["residencies"][0][-2 if isinstance(document["residencies"][0], list) else "offset_bytes"] += 4
+    document["instructions"][0]["offset_bytes"] += 4
     plan.write_text(json.dumps(document))
     outcome = run("run", plan, source, "--scratchpad", "20KiB")
     assert outcome.code == 4

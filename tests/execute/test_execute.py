@@ -25,6 +25,7 @@ from cosma.plan import Plan
 from cosma.reports.text import execution_rows
 from cosma.solvers.registry import SOLVERS
 from tests.conftest import MODELS, model, node, save, spawn, value
+from tests.edits import relocated, without
 from tests.mutations import KINDS, tally
 from tests.planned import compiled, network_of, run_plan, weight
 
@@ -152,11 +153,10 @@ def test_stale_bytes_do_not_pass_unnoticed(branches) -> None:
 def test_an_overwritten_tensor_is_named(branches) -> None:
     plan, prepared, network = branches
     wide = next(r for r in plan.residencies if r.tensor == "wide_a")
-    moved = tuple(replace(r, offset_bytes=wide.offset_bytes) if r.tensor == "small_a" else r for r in plan.residencies)
-    moves = tuple(replace(m, offset_bytes=wide.offset_bytes) if m.tensor == "small_a" else m for m in plan.moves)
+    moved = relocated(plan, "small_a", lambda _: wide.offset_bytes)
     # Small enough a MaxPool to run in place, but what it writes to is poisoned before it reads.
     with pytest.raises(VerificationError, match=r"'small_a' writes other bytes of .* than in an ordinary run"):
-        execute(replace(plan, residencies=moved, moves=moves), prepared.problem, network)
+        execute(moved, prepared.problem, network)
 
 
 @pytest.mark.parametrize("claim", ["compulsory_bytes", "non_compulsory_bytes", "peak_use_bytes"])
@@ -172,9 +172,9 @@ def test_traffic_must_be_as_claimed(branches, claim: str) -> None:
     [("load", "which is not resident"), ("store", "has no copy"), ("drop", "is resident already")],
 )
 def test_impossible_steps_are_named(branches, kind: str, words: str) -> None:
-    left = tuple(m for m in branches[0].moves if m.kind != kind)
+    left = without(branches[0], lambda _, i: i.op == kind)
     with pytest.raises(VerificationError, match=words):
-        machine_of(branches, moves=left).run()
+        machine_of(branches, instructions=left.instructions).run()
 
 
 def with_weights(path: Path) -> onnx.ModelProto:

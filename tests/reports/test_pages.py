@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cosma.plan import read_plan
 from tests.conftest import MODELS, model, node, save
 
 DENSENET = MODELS / "densenet121.onnx"
@@ -58,9 +59,9 @@ def test_page_is_complete_and_the_same_every_time(run, plan: Path, folder: Path)
     assert page == (folder / "first.html").read_text()
     assert not re.search(r"(src|href)\s*=|https?://|url\(|@import|fetch\(", page)
     data = data_of(page)
-    document = json.loads(plan.read_text())
-    assert len(data["stays"]) == len(document["residencies"])
-    assert [row[0] for row in data["steps"]] == [step["operator"] for step in document["order"]]
+    document = read_plan(plan)
+    assert len(data["stays"]) == len(document.residencies)
+    assert [row[0] for row in data["steps"]] == [step.operator for step in document.order]
     moved = sum((row[3] + row[4]) * row[2] for row in data["tensors"])
     assert moved == sum(row[4] + row[5] for row in data["steps"]) == 802816 + 606208
     assert sum(row[6] for row in data["tensors"]) == 802816

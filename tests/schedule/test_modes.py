@@ -12,7 +12,7 @@ from cosma.errors import InputError, VerificationError
 from cosma.execute.run import execute
 from cosma.graph import Graph, Operator, Tensor
 from cosma.modes import Effects, Mode, Overwrite, Run, Stream, effects
-from cosma.plan import Plan, Source
+from cosma.plan import Execute, Named, Plan, Source, Streaming
 from cosma.problem import Memory, Problem
 from cosma.schedule import replacement
 from cosma.schedule.placed import to_plan, violations
@@ -188,18 +188,18 @@ def streamed_plan() -> tuple[Plan, Problem]:
     return to_plan(planned(problem, range(2)), 30, source(problem), "", "", ""), problem
 
 
-def without_buffers(plan: Plan, t: int, what: str | None) -> Plan:
-    order = list(plan.order)
-    order[t] = replace(order[t], buffers=tuple(b for b in order[t].buffers if b.tensor != what))
-    return replace(plan, order=tuple(order))
-
-
-def moved_buffer(plan: Plan, t: int, what: str | None, **changes: int) -> Plan:
-    order = list(plan.order)
-    order[t] = replace(
-        order[t], buffers=tuple(replace(b, **changes) if b.tensor == what else b for b in order[t].buffers)
-    )
-    return replace(plan, order=tuple(order))
+def moved_buffer(plan: Plan, t: int, what: str | None, **changes: int | str) -> Plan:
+    """The plan with the buffer of a tensor, or the workspace, of step t changed, left out where nothing is given."""
+    changed: list[Named] = []
+    for step, i in plan.with_steps():
+        if step == t and isinstance(i, Streaming) and i.tensor == what:
+            changed += [replace(i, **changes)] if changes else []
+        elif step == t and isinstance(i, Execute) and what is None:
+            work = [replace(p, **changes) for p in i.places if p.tensor is None and changes]
+            changed.append(replace(i, places=(*(p for p in i.places if p.tensor), *work)))
+        else:
+            changed.append(i)
+    return replace(plan, instructions=tuple(changed))
 
 
 def test_a_valid_plan_with_streams_survives_json(tmp_path: Path) -> None:
@@ -228,10 +228,10 @@ def test_wrong_streams_are_named() -> None:
     at = {b.tensor: b.offset_bytes for b in plan.order[1].buffers}
     taken = next(r for r in plan.residencies if r.start == 1)
     for wrong, why in (
-        (without_buffers(plan, 0, "t1"), "step 0: operator 'op0' writes 't1', which has no residency here"),
-        (without_buffers(plan, 1, "t1"), "step 1: operator 'op1' needs 't1', which is not resident"),
-        (without_buffers(plan, 1, None), "step 1: operator 'op1' needs a workspace of 1 B, which it does not have"),
-        (moved_buffer(plan, 1, None, size_bytes=2), "step 1: operator 'op1' has no need of a workspace of 2 B"),
+        (moved_buffer(plan, 0, "t1"), "step 0: operator 'op0' writes 't1', which has no place here"),
+        (moved_buffer(plan, 1, "t1"), "step 1: operator 'op1' needs 't1', which is not resident"),
+        (moved_buffer(plan, 1, None), "step 1: operator 'op1' needs 1 B for the workspace, which it does not have"),
+        (moved_buffer(plan, 1, None, size_bytes=2), "step 1: execute of 'op1': places is (Place(tensor='t2'"),
         (moved_buffer(plan, 1, "t1", offset_bytes=at[None]), "overlaps a buffer at"),
         (moved_buffer(plan, 1, "t1", offset_bytes=taken.offset_bytes), "overlaps a buffer at"),
         (moved_buffer(plan, 1, "t1", offset_bytes=6), "the buffer of 't1' at [6, 7) lies outside the 6 B scratchpad"),
@@ -245,8 +245,11 @@ def test_wrong_streams_are_named() -> None:
 def test_an_output_beside_the_input_that_it_overwrites() -> None:
     problem = Problem(chain(8, 8), Memory(16), modes=((Mode(overwrites=(Overwrite(1, 0),)),),))
     plan = to_plan(planned(problem, range(1)), 0, source(problem), "", "", "")
-    stays = tuple(replace(r, offset_bytes=8) if r.tensor == "t1" else r for r in plan.residencies)
-    found = check(replace(plan, residencies=stays), problem).violations
+    beside = tuple(
+        replace(i, places=(replace(i.places[0], offset_bytes=8),)) if isinstance(i, Execute) else i
+        for i in plan.instructions
+    )
+    found = check(replace(plan, instructions=beside), problem).violations
     assert any("'t1' at 8 overwrites 't0' from 0 on" in why for why in found)
 
 
