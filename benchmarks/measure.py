@@ -138,7 +138,7 @@ def measure_phases_of(path: Path) -> dict[str, Any]:
     best = outcome.best
     assert best is not None
     blocks = [Block(s, e, problem.sizes[a]) for a, s, e in best.timeline.intervals(best.evicted)]
-    place_ms, _ = timed(lambda: place(blocks, problem.memory.capacity_bytes))
+    place_ms, _ = timed(lambda: place(blocks, problem.memory))
     plan = to_plan(best, outcome.bound_bytes, prepared.source, "any", "auto", "")
     verify_ms, _ = timed(lambda: require_valid(plan, problem))
     write_ms, _ = timed(plan.to_json)

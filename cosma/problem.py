@@ -27,6 +27,10 @@ class Memory:
         """A number of bytes as it counts: rounded up to the alignment."""
         return align_up(size_bytes, self.alignment_bytes)
 
+    def units(self, size_bytes: int) -> int:
+        """How many pieces of the alignment a number of bytes takes."""
+        return -(-size_bytes // self.alignment_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Shortage:

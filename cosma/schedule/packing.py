@@ -4,24 +4,25 @@ from collections.abc import Sequence
 
 from cosma.deadline import Deadline
 from cosma.milp import cp_sat
+from cosma.problem import Memory
 from cosma.schedule.placement import Block
 
 _EFFORT = 5.0  # CP-SAT's deterministic seconds
 _MOST_BLOCKS = 60
 
 
-def proved_unplaceable(blocks: Sequence[Block], capacity_bytes: int, alignment_bytes: int, deadline: Deadline) -> bool:
+def proved_unplaceable(blocks: Sequence[Block], memory: Memory, deadline: Deadline) -> bool:
     """Whether no offsets at all place the blocks; False if some do, or if the effort did not suffice."""
     solid = [b for b in blocks if b.size_bytes]
     if len(solid) > _MOST_BLOCKS or deadline.passed:
         return False
     from ortools.sat.python import cp_model
 
-    capacity = capacity_bytes // alignment_bytes
+    capacity = memory.capacity_bytes // memory.alignment_bytes
     model = cp_model.CpModel()
     times, places = [], []
     for i, block in enumerate(solid):
-        size = -(-block.size_bytes // alignment_bytes)
+        size = memory.units(block.size_bytes)
         if size > capacity:
             return True
         offset = model.new_int_var(0, capacity - size, f"offset{i}")

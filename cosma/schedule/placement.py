@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cosma.units import align_up
+from cosma.problem import Memory
 
 NODE_LIMIT = 20_000
 
@@ -27,46 +27,45 @@ class Block:
 
 def place(
     blocks: Sequence[Block],
-    capacity_bytes: int,
-    alignment_bytes: int = 1,
+    memory: Memory,
     seconds: float = 60.0,
     node_limit: int = NODE_LIMIT,
 ) -> tuple[int, ...] | None:
-    """One offset (bytes, aligned) a block such that none overlap within the capacity, or None if not found.
+    """One offset (bytes, aligned) a block such that none overlap within the memory, or None if not found.
 
     None proves nothing: the search may have run out of nodes, or of seconds, in which case the answer
     depends on the machine. Sizes need not be aligned.
     """
     # In units of the alignment every offset is aligned by construction.
-    units = [-(-b.size_bytes // alignment_bytes) for b in blocks]
-    capacity = capacity_bytes // alignment_bytes
+    units = [memory.units(b.size_bytes) for b in blocks]
+    capacity = memory.capacity_bytes // memory.alignment_bytes
     solid = [i for i, size in enumerate(units) if size and blocks[i].end > blocks[i].start]
     offsets = [0] * len(blocks)
     for found in _attempts([(blocks[i].start, blocks[i].end, units[i]) for i in solid], capacity, seconds, node_limit):
         for i, offset in zip(solid, found, strict=True):
             offsets[i] = offset
         if _fits(blocks, units, offsets, solid, capacity):
-            return tuple(offset * alignment_bytes for offset in offsets)
+            return tuple(offset * memory.alignment_bytes for offset in offsets)
     return None
 
 
-def best_fit(blocks: Sequence[Block], alignment_bytes: int, order: Sequence[int]) -> tuple[int, ...]:
+def best_fit(blocks: Sequence[Block], memory: Memory, order: Sequence[int]) -> tuple[int, ...]:
     """One aligned offset (bytes) a block, placed in this order, each into the tightest gap where it fits.
+
+    Whether it lies within the capacity is not looked at.
 
     Only blocks that overlap in time are in each other's way; without a gap a block goes on top of them.
     """
     offsets = [0] * len(blocks)
     placed: list[int] = []
     for i in order:
-        block, size = blocks[i], align_up(blocks[i].size_bytes, alignment_bytes)
+        block, size = blocks[i], memory.aligned(blocks[i].size_bytes)
         if not size:
             continue
         others = (j for j in placed if blocks[j].start < block.end and block.start < blocks[j].end)
         best: tuple[int, int] | None = None
         top = 0
-        for low, high in sorted(
-            (offsets[j], offsets[j] + align_up(blocks[j].size_bytes, alignment_bytes)) for j in others
-        ):
+        for low, high in sorted((offsets[j], offsets[j] + memory.aligned(blocks[j].size_bytes)) for j in others):
             if low - top >= size and (best is None or low - top < best[0]):
                 best = (low - top, top)
             top = max(top, high)
@@ -107,7 +106,7 @@ def _omnimalloc(rows: _Rows, capacity: int, seconds: float, node_limit: int) -> 
             from omnimalloc.allocators.supermalloc import DEFAULT_HEURISTICS
     except ImportError:  # no build for this platform, or another layout of its internals
         largest_first = sorted(range(len(rows)), key=lambda i: (-rows[i][2], rows[i][0], i))
-        yield list(best_fit([Block(*row) for row in rows], 1, largest_first))
+        yield list(best_fit([Block(*row) for row in rows], Memory(capacity), largest_first))
         return
     allocations = [Allocation(i, size, start, end) for i, (start, end, size) in enumerate(rows)]
     yield _in_order(allocate(allocations, "omni"))

@@ -63,8 +63,8 @@ def optimise(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
             break
         conflict = find_conflict(*found, deadline)
         cuts.append(_cut(found[0], conflict))
-        capacity, alignment = timeline.problem.memory.capacity_bytes, timeline.problem.memory.alignment_bytes
-        proved = proved and conflict.is_exact and proved_unplaceable(conflict.blocks, capacity, alignment, deadline)
+        memory = timeline.problem.memory
+        proved = proved and conflict.is_exact and proved_unplaceable(conflict.blocks, memory, deadline)
     return replace(best, bound_bytes=bound, rests_on=basis)
 
 
@@ -97,7 +97,7 @@ def _cut(timeline: Timeline, conflict: Conflict) -> Cut:
 def settle(timeline: Timeline, evicted: frozenset[int], deadline: Deadline) -> tuple[Placed, bool]:
     """Place a residency decision, and whether that went without evicting more. No bound is proved."""
     problem, layout = timeline.problem, timeline.layout(evicted)
-    found = place(layout.blocks, problem.memory.capacity_bytes, problem.memory.alignment_bytes, deadline.remaining_s)
+    found = place(layout.blocks, problem.memory, deadline.remaining_s)
     if found is not None:
         return Placed(timeline, evicted, layout.offsets(found), timeline.cost(evicted), 0), True
     evicted, offsets = place_online(timeline, evicted)
@@ -133,12 +133,8 @@ def find_conflict(timeline: Timeline, evicted: frozenset[int], deadline: Deadlin
 
 
 def _window_fits(timeline: Timeline, blocks: Sequence[Block], start: int, end: int) -> bool:
-    problem = timeline.problem
     inside = _clip(blocks, start, end)
-    return (
-        place(inside, problem.memory.capacity_bytes, problem.memory.alignment_bytes, node_limit=_SHRINK_NODES)
-        is not None
-    )
+    return place(inside, timeline.problem.memory, node_limit=_SHRINK_NODES) is not None
 
 
 def _clip(blocks: Sequence[Block], start: int, end: int) -> list[Block]:

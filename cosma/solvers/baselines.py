@@ -32,7 +32,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
         return Outcome(None, 0, "trivial", (str(error),))
     layout = timeline.layout(evicted)
     blocks = layout.blocks
-    offsets = best_fit(blocks, problem.memory.alignment_bytes, arena(blocks, len(order)))
+    offsets = best_fit(blocks, problem.memory, arena(blocks, len(order)))
     top = max((o + b.size_bytes for o, b in zip(offsets, blocks, strict=True)), default=0)
     if top > problem.memory.capacity_bytes:
         why = f"the arena needs {top:,} B, the scratchpad has {problem.memory.capacity_bytes:,} B: fragmentation"

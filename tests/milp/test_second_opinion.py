@@ -13,7 +13,7 @@ from cosma.milp.backends import BUNDLED
 from cosma.milp.dual_bound import dual_bound, exact_bound
 from cosma.milp.programme import Programme, Solved
 from cosma.milp.second_opinion import EXACT
-from cosma.problem import Problem
+from cosma.problem import Memory, Problem
 from cosma.schedule import packing, replacement
 from cosma.schedule.timeline import Timeline
 from cosma.solvers import registry
@@ -186,8 +186,8 @@ def test_a_false_packing_proof(monkeypatch) -> None:
 
     monkeypatch.setattr(cp_sat, "search", lie)
     blocks = [packing.Block(0, 2, 4), packing.Block(1, 3, 4)]
-    assert not packing.proved_unplaceable(blocks, 8, 1, FOREVER)
-    assert packing.proved_unplaceable([*blocks, packing.Block(1, 2, 4)], 8, 1, FOREVER)
+    assert not packing.proved_unplaceable(blocks, Memory(8), FOREVER)
+    assert packing.proved_unplaceable([*blocks, packing.Block(1, 2, 4)], Memory(8), FOREVER)
 
 
 def test_replacement_says_what_it_rests_on() -> None:

@@ -153,7 +153,7 @@ def test_unplaceable_is_proved_only_when_true() -> None:
     for seed in range(300):
         rng = random.Random(seed)
         rows = [(s := rng.randint(0, 5), s + rng.randint(1, 4), rng.randint(0, 4)) for _ in range(rng.randint(1, 7))]
-        proved = proved_unplaceable([Block(*row) for row in rows], 8, 1, Deadline.after(60))
+        proved = proved_unplaceable([Block(*row) for row in rows], Memory(8), Deadline.after(60))
         assert proved != oracle.can_be_placed(rows, 8)
 
 
@@ -180,14 +180,14 @@ def test_place_agrees_with_brute_force() -> None:
             start = rng.randint(0, 5)
             rows.append((start, start + rng.randint(1, 4), rng.randint(0, 4)))
         capacity = rng.randint(3, 9)
-        offsets = place([Block(*row) for row in rows], capacity)
+        offsets = place([Block(*row) for row in rows], Memory(capacity))
         assert (offsets is not None) == oracle.can_be_placed(rows, capacity)
 
 
 def test_best_fit_steps_in_without_omnimalloc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "omnimalloc", None)
     blocks = [Block(0, 2, 48), Block(1, 3, 16), Block(2, 4, 48), Block(0, 4, 0)]
-    offsets = place(blocks, 64, 16)
+    offsets = place(blocks, Memory(64, 16))
     assert offsets is not None
     assert all(o % 16 == 0 for o in offsets)
     for seed in range(100):
@@ -197,7 +197,8 @@ def test_best_fit_steps_in_without_omnimalloc(monkeypatch: pytest.MonkeyPatch) -
 def test_addresses_are_found_without_what_draws() -> None:
     """omnimalloc would load matplotlib, which takes longer than all else; whoever draws still can afterwards."""
     code = (
-        "import sys; from cosma.schedule.placement import Block, place; assert place([Block(0, 2, 8), Block(1, 3, 8)], 16); "
+        "import sys; from cosma.problem import Memory; from cosma.schedule.placement import Block, place; "
+        "assert place([Block(0, 2, 8), Block(1, 3, 8)], Memory(16)); "
         "assert 'omnimalloc' in sys.modules and 'matplotlib' not in sys.modules; import matplotlib.figure"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

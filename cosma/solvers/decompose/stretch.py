@@ -1,13 +1,13 @@
 """A stretch of a plan as a problem of its own, with what is resident carried across its boundaries.
 
 Its states at both ends are operators (docs/problem.md#states-at-both-ends): in each formulation a state at the end is a
-use after the last step, and that is what an operator is. Evictions are charged when they happen (docs/problem.md#charge-at-eviction), so the stretch pays for all that leaves
-in it.
-What the plan has in the scratchpad at its start is written by an operator "begin": as an output where the
-host has a copy, since its store is then paid. What has left before comes as an input: its first load
-is paid. At the end an operator "end" reads what the plan has there and takes the rest of the
-scratchpad as workspace; a tensor that is needed later but has left is read by an operator of its own
-after that, so that its eviction is paid in here. The plan's own stretch is a solution of this problem.
+use after the last step, and that is what an operator is. Evictions are charged when they happen
+(docs/problem.md#charge-at-eviction), so the stretch pays for all that leaves in it. What the plan has in the scratchpad
+at its start is written by an operator "begin": as an output where the host has a copy, since its store is then paid.
+What has left before comes as an input: its first load is paid. At the end an operator "end" reads what the plan has
+there and takes the rest of the scratchpad as workspace; a tensor that is needed later but has left is read by an
+operator of its own after that, so that its eviction is paid in here. The plan's own stretch is a solution of this
+problem.
 """
 
 from dataclasses import dataclass, field

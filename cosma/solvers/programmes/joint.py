@@ -301,9 +301,7 @@ def _rounds(
         if best.cost_bytes <= bound or solved.status != "optimal" or deadline.passed:
             break
         conflict = find_conflict(timeline, evicted, deadline)
-        if not proved_unplaceable(
-            conflict.blocks, problem.memory.capacity_bytes, problem.memory.alignment_bytes, deadline
-        ):
+        if not proved_unplaceable(conflict.blocks, problem.memory, deadline):
             why = (*why, "the optimum was not placed, and that it cannot be was not proved")
             break
         try:
