@@ -10,7 +10,7 @@ address ^   +-------------+---      +- - - - - - - +          +------------+
 ```
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,8 +46,9 @@ class Mode:
 
     streams: operands that may be streamed, each decided on its own; the others have to be resident. Where a
     streamable operand is resident it is used where it lies, at no cost. workspace_bytes: scratchpad besides operands
-    and buffers. overwrites: of operands that are not streamable. tiling: (axis, size) of its tiles, for people and
-    machines; `tiles`: how many there are.
+    and buffers. overwrites: of operands that are not streamable. tiling: (axis, size) of its tiles, the outermost loop
+    first, from which all other numbers follow. tiles: how many there are. on_host: the operator
+    does not run on the accelerator, so all of its operands are streamed.
     """
 
     streams: tuple[Stream, ...] = ()
@@ -55,6 +56,7 @@ class Mode:
     overwrites: tuple[Overwrite, ...] = ()
     tiling: tuple[tuple[str, int], ...] = ()
     tiles: int = 1
+    on_host: bool = False
 
     @property
     def is_choice(self) -> bool:
@@ -63,6 +65,12 @@ class Mode:
 
 
 PAPER = Mode()
+
+
+def host_mode(operator: Operator, sizes: Sequence[int]) -> Mode:
+    """The mode in which an operator runs on the host: every operand goes to or comes from there once, no scratchpad."""
+    streams = tuple(Stream(a, 0, sizes[a]) for a in operands(operator))
+    return Mode(streams, on_host=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +117,12 @@ def operands(operator: Operator) -> tuple[int, ...]:
 def effects(operator: Operator, mode: Mode, streamed: Iterable[int] = ()) -> Effects:
     """What running `operator` in `mode` does when these operands are streamed.
 
-    Raises ValueError where the mode cannot stream one of them.
+    Raises ValueError where the mode cannot stream one of them, or streams all and not these alone.
     """
     chosen = frozenset(streamed)
     streams = [s for s in mode.streams if s.tensor in chosen]
+    if mode.on_host and len(streams) < len(mode.streams):
+        raise ValueError("an operator that runs on the host has all its operands there")
     if len(streams) < len(chosen):
         unknown = min(chosen - {s.tensor for s in streams})
         raise ValueError(f"tensor {unknown} cannot be streamed in this mode")

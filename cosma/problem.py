@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, field, replace
 
 from cosma.errors import InputError
 from cosma.graph import MAX_BYTES, Graph, Operator
-from cosma.modes import PAPER, Effects, Mode, Overwrite, Run, effects, fault, operands
+from cosma.modes import PAPER, Effects, Mode, Overwrite, Run, effects, fault, host_mode, operands
 from cosma.units import align_up
 
 
@@ -51,22 +51,26 @@ class Shortage:
 class Problem:
     """What has to be planned. Operators and tensors are indices into `graph`.
 
-    Given: the scratchpad, and for each operator its modes (default: the paper's one). Derived: `sizes[a]`, aligned
+    Given: the scratchpad; for each operator its modes (default: the paper's one); and whether operators that fit in
+    none of these run on the host (`uses_host`), in a mode that is added to their others. Derived: `sizes[a]`, aligned
     up; `operands[v]`; `working_sets[v]`, the bytes that v takes with every operand resident, in the mode that takes
-    least; `least_bytes[v]`, the same over all its runs; `runs[v]`, a run that fits: with every operand resident if
-    that does, or else with the least bytes; `has_choices`, whether an operator can be run otherwise than with every
-    operand where it lies; `compulsory_bytes`, of all tensors. Raises InputError where sizes add up to 2^63 or more,
-    ValueError for modes that are none of their operator.
+    least; `least_bytes[v]`, the same over all its runs in the scratchpad; `runs[v]`, a run that fits: with every
+    operand resident if that does, or else with the least bytes; `on_host`, the operators that run there;
+    `has_choices`, whether an operator can be run otherwise than with every operand where it lies; `compulsory_bytes`,
+    of all tensors. Raises InputError where sizes add up to 2^63 or more, ValueError for modes that are none of their
+    operator.
     """
 
     graph: Graph
     memory: Memory
     modes: tuple[tuple[Mode, ...], ...] = ()
+    uses_host: bool = False
     sizes: tuple[int, ...] = field(init=False, repr=False)
     operands: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     working_sets: tuple[int, ...] = field(init=False, repr=False)
     least_bytes: tuple[int, ...] = field(init=False, repr=False)
     runs: tuple[Run, ...] = field(init=False, repr=False)
+    on_host: tuple[int, ...] = field(init=False, repr=False)
     has_choices: bool = field(init=False, repr=False)
     compulsory_bytes: int = field(init=False, repr=False)
 
@@ -77,8 +81,11 @@ class Problem:
         operators = self.graph.operators
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "operands", tuple(map(operands, operators)))
-        if not self.modes:
-            object.__setattr__(self, "modes", ((PAPER,),) * len(operators))
+        # With another capacity other operators run on the host.
+        given = (
+            tuple(tuple(m for m in modes if not m.on_host) for modes in self.modes) if self.uses_host else self.modes
+        )
+        object.__setattr__(self, "modes", given or ((PAPER,),) * len(operators))
         self._check_modes()
         object.__setattr__(self, "has_choices", any(map(self.has_choice, range(len(operators)))))
         whole = [self._least(v, map(Run, range(len(modes)))) for v, modes in enumerate(self.modes)]
@@ -87,7 +94,22 @@ class Problem:
         object.__setattr__(self, "least_bytes", tuple(size for size, _ in least))
         fitting = (w if w[0] <= self.memory.capacity_bytes else n for w, n in zip(whole, least, strict=True))
         object.__setattr__(self, "runs", tuple(run for _, run in fitting))
+        object.__setattr__(self, "on_host", ())
+        if self.uses_host and max(self.least_bytes) > self.memory.capacity_bytes:
+            self._send_to_host()
         object.__setattr__(self, "compulsory_bytes", sum(self.compulsory(a) for a in range(len(sizes))))
+
+    def _send_to_host(self) -> None:
+        """Give operators that do not fit a mode on the host, the last of their modes."""
+        modes, runs = list(self.modes), list(self.runs)
+        here = [v for v, size in enumerate(self.least_bytes) if size > self.memory.capacity_bytes]
+        for v in here:
+            modes[v] = (*modes[v], host_mode(self.graph.operators[v], self.sizes))
+            runs[v] = Run(len(modes[v]) - 1, frozenset(self.operands[v]))
+        object.__setattr__(self, "modes", tuple(modes))
+        object.__setattr__(self, "runs", tuple(runs))
+        object.__setattr__(self, "on_host", tuple(here))
+        object.__setattr__(self, "has_choices", True)
 
     def _check_modes(self) -> None:
         if len(self.modes) != len(self.graph.operators) or not all(self.modes):
@@ -116,8 +138,9 @@ class Problem:
         return replace(self, memory=replace(self.memory, capacity_bytes=capacity_bytes))
 
     def has_choice(self, v: int) -> bool:
-        """Whether operator v can be run otherwise than with every operand where it lies."""
-        return len(self.modes[v]) > 1 or self.modes[v][0].is_choice
+        """Whether operator v leaves anything to decide: it can be run otherwise than with every operand where it lies."""
+        modes = self.modes[v]
+        return not modes[-1].on_host and (len(modes) > 1 or modes[0].is_choice)
 
     def aligned(self, size_bytes: int) -> int:
         """A number of bytes as it counts: rounded up to the alignment."""
@@ -153,7 +176,8 @@ class Problem:
 
     @property
     def smallest_capacity_bytes(self) -> int:
-        """Below it nothing is feasible in any mode; M_R where there is but the paper's (docs/problem.md#budgets)."""
+        """Below it some operator fits in no mode, or runs on the host; M_R where there is but the paper's mode
+        (docs/problem.md#budgets)."""
         return max(self.least_bytes)
 
     def shortage(self) -> Shortage | None:
@@ -162,6 +186,8 @@ class Problem:
 
     def shortages(self) -> list[Shortage]:
         """Every operator that does not fit on its own, the largest first; empty where a plan exists."""
+        if self.uses_host:
+            return []
         large = [v for v, size in enumerate(self.least_bytes) if size > self.memory.capacity_bytes]
         return [self._shortage(v) for v in sorted(large, key=lambda v: -self.least_bytes[v])]
 
@@ -215,13 +241,15 @@ class Problem:
 
     def fingerprint(self) -> str:
         """A digest of everything but capacity and alignment: plans of one problem fit no other."""
-        content = {
+        content: dict[str, object] = {
             "tensors": [[t.name, t.size_bytes, t.kind] for t in self.graph.tensors],
             "operators": [
-                [v.name, list(v.inputs), list(v.outputs), [self._stated(v, mode) for mode in modes]]
+                [v.name, list(v.inputs), list(v.outputs), [self._stated(v, mode) for mode in modes if not mode.on_host]]
                 for v, modes in zip(self.graph.operators, self.modes, strict=True)
             ],
         }
+        if self.uses_host:
+            content["uses_host"] = True
         return "sha256:" + hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
     def _stated(self, operator: Operator, mode: Mode) -> list[object]:

@@ -47,7 +47,7 @@ def _moves(problem: Problem, v: int, executed: frozenset[int], resident: frozens
     after = executed | {v}
     pending = frozenset(a for a in resident if not after.issuperset(graph.readers[a]))
     for mode in problem.modes[v]:
-        for k in range(len(mode.streams) + 1):
+        for k in range(len(mode.streams) if mode.on_host else 0, len(mode.streams) + 1):
             for streams in itertools.combinations(mode.streams, k):
                 streamed = frozenset(s.tensor for s in streams)
                 needed, made, lost = reads - streamed, writes - streamed, frozenset(w.input for w in mode.overwrites)

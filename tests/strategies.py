@@ -78,7 +78,9 @@ def _mode(problem: Problem, v: int, rng: random.Random, in_place: bool) -> Mode:
 
 
 def modal_problem(seed: int, most_operators: int = 5, in_place: bool = True) -> Problem:
-    """A random problem with modes, on a scratchpad from its smallest capacity on."""
+    """A random problem with modes, on a scratchpad from its smallest capacity on; one in four with a host from half."""
     problem = with_modes(Problem(random_graph(seed, most_operators), Memory(2**40)), seed, in_place)
     low, high = problem.smallest_capacity_bytes, problem.peak_bytes(range(len(problem.graph.operators)))
+    if seed % 4 == 0:
+        low, problem = low // 2, replace(problem, uses_host=True)
     return problem.with_capacity(max(1, random.Random(-seed).randint(low, max(low, high))))

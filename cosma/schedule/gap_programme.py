@@ -13,9 +13,10 @@ streamed.
                 for each streamed read of an activation  stored + s at its writer >= s
                 for each cut K (gaps that cannot be placed together with these runs)   not all of K
 
-`moved` is what streaming takes; the size is paid, with the gap, where the operand is loaded instead. With the paper's
-one mode y and s are gone, and so are all gaps but those across steps that lack room. The COSMA paper's time-indexed
-formulation needs a binary for each tensor and timestep; see docs/problem.md#keep-or-evict.
+`moved` is what streaming takes; the size is paid, with the gap, where the operand is loaded instead. Operators that
+run on the host have nothing to decide. With the paper's one mode y and s are gone, and so are all gaps but those across
+steps that lack room. The COSMA paper's time-indexed formulation needs a binary for each tensor and timestep; see
+docs/problem.md#keep-or-evict.
 """
 
 from bisect import bisect_left, bisect_right
@@ -84,7 +85,8 @@ def build(
     Requires that some run of every operator fits. Raises ProgrammeTooLargeError.
     """
     if timeline.problem.has_choices:
-        timeline = timeline.with_runs((Run(),) * len(timeline.order))
+        host = set(timeline.problem.on_host)
+        timeline = timeline.with_runs(tuple(run if v in host else Run() for v, run in enumerate(timeline.problem.runs)))
     return _Builder(timeline, list(cuts), deadline).build(incumbent)
 
 
@@ -151,9 +153,9 @@ class _Builder:
         problem = self.timeline.problem
         for _, v in self._steps_of_choices():
             yield from (problem.sizes[a] for a in problem.operands[v])
-            for number, mode in enumerate(problem.modes[v]):
+            for m, mode in enumerate(problem.modes[v]):
                 yield from (n for s in mode.streams for n in (problem.aligned(s.buffer_bytes), s.moved_bytes))
-                yield problem.run_bytes(v, Run(number))
+                yield problem.run_bytes(v, Run(m))
 
     def _choices(self) -> None:
         """Columns for modes and streams, with what they cost, and rows by which each operator runs in one way."""
@@ -165,20 +167,18 @@ class _Builder:
                 programme.equal("one mode", ((y, 1) for y in self.modes[v]), 1)
             for m, mode in enumerate(modes):
                 for s in mode.streams:
-                    cost = (s.moved_bytes - self._paid_if_resident(t, v, s.tensor)) // self.unit
+                    cost = (s.moved_bytes - self._paid_if_resident(t, s.tensor)) // self.unit
                     column = programme.binary(f"stream{t}_{m}_{s.tensor}", cost)
                     self.streams.setdefault(v, {})[m, s.tensor] = column
                     if len(modes) > 1:
                         programme.at_most("stream in its mode", ((column, 1), (self.modes[v][m], -1)), 0)
 
-    def _paid_if_resident(self, t: int, v: int, a: int) -> int:
+    def _paid_if_resident(self, t: int, a: int) -> int:
         """Bytes that the objective has for tensor a at step t unless it is streamed there, whatever is kept.
 
-        A home tensor's first load, an output's store, and the load at the end of every gap.
+        The first load or the store of what the host has a copy of anyway, and the load at the end of every gap.
         """
-        tensor = self.timeline.problem.graph.tensors[a]
-        is_first = self.timeline.uses[a][0] == t
-        paid = tensor.is_home or tensor.kind == "output" or not is_first
+        paid = a in self.timeline.hosted or self.timeline.uses[a][0] != t
         return self.timeline.problem.sizes[a] if paid else 0
 
     def _rooms_of_choices(self, across: dict[int, list[int]]) -> None:
@@ -207,7 +207,7 @@ class _Builder:
         timeline, problem, producer = self.timeline, self.timeline.problem, self.timeline.problem.graph.producer
         for g in chosen:
             a, end = timeline.gaps[g].tensor, timeline.order[timeline.gaps[g].second]
-            if problem.needs_store(a):
+            if a not in timeline.hosted:
                 terms = [
                     (self._store(a), 1),
                     (self.keep[g], 1),
@@ -217,7 +217,7 @@ class _Builder:
                 self.programme.at_least("store", terms, 1)
         for v, columns in self.streams.items():
             for (_, a), column in columns.items():
-                if problem.needs_store(a) and producer[a] != v:
+                if a not in timeline.hosted and producer[a] != v:
                     terms = [(self._store(a), 1), *self._streamed(producer[a], a), (column, -1)]
                     self.programme.at_least("store before streaming", terms, 0)
 

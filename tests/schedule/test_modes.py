@@ -179,6 +179,24 @@ def test_a_solver_that_cannot_choose_modes_is_refused_by_name(solver: str) -> No
     assert SOLVERS[solver].supports(random_problem(3))
 
 
+def test_what_fits_in_no_mode_runs_on_the_host() -> None:
+    """The second of three operators needs 30 B; the host takes it where there is less, with all of its operands."""
+    problem = Problem(chain(4, 10, 20, 4), Memory(24), uses_host=True)
+    assert problem.on_host == (1,)
+    assert problem.smallest_capacity_bytes == 30
+    assert not problem.shortages()
+    assert [len(modes) for modes in problem.modes] == [1, 2, 1]
+    placed = planned(problem, range(3))
+    assert placed.timeline.runs[1] == Run(1, frozenset({1, 2}))
+    assert placed.cost_bytes == placed.bound_bytes == 10 + 10 + 20 + 20 == oracle.least_traffic(problem)
+    assert not violations(placed)
+    with pytest.raises(ValueError, match="all its operands"):
+        problem.effects(1, Run(1, frozenset({1})))
+    roomy = problem.with_capacity(30)
+    assert (roomy.on_host, [len(modes) for modes in roomy.modes]) == ((), [1, 1, 1])
+    assert roomy.fingerprint() == problem.fingerprint() != Problem(problem.graph, Memory(24)).fingerprint()
+
+
 # --- the verifier
 
 
