@@ -138,7 +138,7 @@ class Problem:
         return replace(self, memory=replace(self.memory, capacity_bytes=capacity_bytes))
 
     def has_choice(self, v: int) -> bool:
-        """Whether operator v leaves anything to decide: it can be run otherwise than with every operand where it lies."""
+        """Whether operator v can be run otherwise than with every operand where it lies, and not on the host alone."""
         modes = self.modes[v]
         return not modes[-1].on_host and (len(modes) > 1 or modes[0].is_choice)
 

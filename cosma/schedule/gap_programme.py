@@ -204,7 +204,7 @@ class _Builder:
 
     def _stores(self, chosen: Sequence[int]) -> None:
         """An activation that is read again from the host has been stored, or streamed to it by its writer."""
-        timeline, problem, producer = self.timeline, self.timeline.problem, self.timeline.problem.graph.producer
+        timeline, producer = self.timeline, self.timeline.problem.graph.producer
         for g in chosen:
             a, end = timeline.gaps[g].tensor, timeline.order[timeline.gaps[g].second]
             if a not in timeline.hosted:
