@@ -80,18 +80,26 @@ def _preceding(first: Nest, write: Access, then: Nest, reads: Sequence[Access]) 
         place = _places(write, read)
         for access in first.accesses:
             if access is not write:
-                if not all(_keeps_outside(first, index) for index in access.indices):
+                if not all(_keeps_outside(first, index, then, place) for index in access.indices):
                     return None
                 new.append(_moved(access, place))
         whole |= {a for axis, index in place.items() if first.axes[axis].whole for a, _ in index.terms}
     return checked(_whole(then.axes, whole), _unique(new))
 
 
-def _keeps_outside(nest: Nest, index: Index) -> bool:
+def _keeps_outside(first: Nest, index: Index, then: Nest, place: dict[int, Index]) -> bool:
+    """Whether what is outside of the tensor between stays outside of an operand of `first`; or nothing is asked for."""
     if not index.terms or index.size == 1:
         return True
     (axis, stride), *others = index.terms
-    return not others and stride == 1 and index.offset <= 0 and nest.axes[axis].extent + index.offset >= index.size
+    if others or axis not in place:
+        return False
+    asked = place[axis]
+    ends = [s * (then.axes[a].extent - 1) for a, s in asked.terms]
+    low, high = asked.offset + sum(min(e, 0) for e in ends), asked.offset + sum(max(e, 0) for e in ends)
+    if low >= 0 and high < asked.size:
+        return True
+    return stride == 1 and index.offset <= 0 and first.axes[axis].extent + index.offset >= index.size
 
 
 def _places(own: Access, other: Access) -> dict[int, Index]:
@@ -107,7 +115,9 @@ def _moved(access: Access, place: dict[int, Index]) -> Access:
             indices.append(Index(index.size))
         else:
             source = place[index.terms[0][0]]
-            indices.append(Index(index.size, source.terms, source.offset + index.offset))
+            stride = index.terms[0][1]
+            terms = tuple((axis, stride * s) for axis, s in source.terms)
+            indices.append(Index(index.size, terms, stride * source.offset + index.offset))
     return replace(access, indices=tuple(indices))
 
 
