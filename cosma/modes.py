@@ -47,8 +47,8 @@ class Mode:
     streams: operands that may be streamed, each decided on its own; the others have to be resident. Where a
     streamable operand is resident it is used where it lies, at no cost. workspace_bytes: scratchpad besides operands
     and buffers. overwrites: of operands that are not streamable. tiling: (axis, size) of its tiles, the outermost loop
-    first, from which all other numbers follow. tiles: how many there are. on_host: the operator
-    does not run on the accelerator, so all of its operands are streamed.
+    first, from which all other numbers follow (`cosma/recount.py`). tiles: how many there are.
+    on_host: the operator does not run on the accelerator, so all of its operands are streamed.
     """
 
     streams: tuple[Stream, ...] = ()
