@@ -13,12 +13,11 @@ from cosma.binding import to_numbers
 from cosma.errors import InputError, VerificationError
 from cosma.execute.kernels import Kernels
 from cosma.execute.runtime import Bytes, Value, allocate
+from cosma.execute.tiles import POISON, run_tiles
 from cosma.instructions import Instruction, with_steps
 from cosma.plan import Plan
 from cosma.problem import Problem
 
-# Every byte of a free range holds this: NaN for floating-point numbers, -1 or the largest value for integers.
-POISON = 0xFF
 _FILL = 0xA5  # what buffers hold while an operator runs
 EventKind = Literal["load", "exec", "store", "drop"]
 
@@ -75,6 +74,8 @@ class Machine:
     _peak: int = 0
     _digests: dict[int, int] = field(default_factory=dict)
     _begin: float = 0.0
+    _tiles_run: int = 0
+    _tiles: int = 0
 
     def run(self) -> Executed:
         """Execute every instruction."""
@@ -133,9 +134,9 @@ class Machine:
         kernel, operator = self.kernels.kernels[v], self.problem.graph.operators[v]
         found = self.problem.effects(v, i.run)
         begin = time.perf_counter()
-        buffers = [self._buffer(t, v, places.get(a), self.problem.aligned(size)) for a, size in found.buffers]
-        for b in buffers:
-            self._scratchpad[b] = _FILL
+        buffers = {a: self._buffer(t, v, places.get(a), self.problem.aligned(size)) for a, size in found.buffers}
+        for b in buffers.values():
+            b[:] = _FILL
         over = {w.output: w.input for w in found.overwrites}
         values = {a: self._operand(t, v, a) for a in found.needs}
         values |= {a: self._streamed(t, v, a) for a in found.fetched}
@@ -143,15 +144,21 @@ class Machine:
             self._make(t, v, a, places.get(a))
             values[a] = self._view(a)
         values |= {a: Value(*self.kernels.types[a], allocate(self._bytes(a))) for a in (*found.sent, *over)}
-        kernel.run(values)
+        mode = self.problem.modes[v][i.run.mode]
+        if i.run.streamed and mode.tiling and operator.nest is not None:
+            streams = {a: b for a, b in buffers.items() if a is not None}
+            run, every = run_tiles(kernel, operator.nest, mode.tiling, values, streams)
+            self._tiles_run, self._tiles = self._tiles_run + run, self._tiles + every
+        else:
+            kernel.run(values)
         for a, replaced in over.items():
             self._free(replaced)
             self._make(t, v, a, places.get(a))
             self._view(a).data[:] = values[a].data
         for a in found.sent:
             self._host[a] = self._block(a, values[a].data)
-        for b in buffers:
-            self._scratchpad[b] = POISON
+        for b in buffers.values():
+            b[:] = POISON
         self._note(t, "exec", operator.name, begin, found.moved_bytes)
         self._digests |= {a: digest(values[a].data) for a in operator.outputs}
 
@@ -167,12 +174,12 @@ class Machine:
             raise VerificationError(f"step {t}: {self._label(v)} streams {self._name(a)}, which the host has not")
         return Value(*self.kernels.types[a], self._host[a][: self._bytes(a)])
 
-    def _buffer(self, t: int, v: int, offset: int | None, size: int) -> slice:
+    def _buffer(self, t: int, v: int, offset: int | None, size: int) -> Bytes:
         """The bytes of a buffer."""
         if offset is None or offset + size > self._scratchpad.size:
             raise VerificationError(f"step {t}: {self._label(v)} has no place for a buffer of {size} B")
         self._peak = max(self._peak, offset + size)
-        return slice(offset, offset + size)
+        return self._scratchpad[offset : offset + size]
 
     def _make(self, t: int, v: int, a: int, offset: int | None) -> None:
         """Give an output its place."""

@@ -50,7 +50,11 @@ def _modes(graph: Graph, v: int, memory: Memory, tiler: Tiler) -> tuple[Mode, ..
 def _plain(graph: Graph, nest: Nest) -> tuple[Nest, tuple[int, ...], tuple[int, ...]]:
     """The nest over tensors 0, 1, ..., which tensors these are, and their sizes in bytes."""
     tensors = tuple(dict.fromkeys(a.tensor for a in nest.accesses))
-    return nest.renumbered({a: i for i, a in enumerate(tensors)}), tensors, tuple(graph.tensors[a].size_bytes for a in tensors)
+    return (
+        nest.renumbered({a: i for i, a in enumerate(tensors)}),
+        tensors,
+        tuple(graph.tensors[a].size_bytes for a in tensors),
+    )
 
 
 def _renumbered(mode: Mode, tensors: Sequence[int]) -> Mode:
