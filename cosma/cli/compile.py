@@ -29,6 +29,7 @@ from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
 if TYPE_CHECKING:
     from cosma.compile import Prepared
     from cosma.execute.run import Execution, Network
+    from cosma.execute.symbolic import Symbolic
     from cosma.graph import Graph
     from cosma.solvers.options import Result
     from cosma.target.hardware import Hardware
@@ -91,7 +92,9 @@ def compile_command(
     return INFEASIBLE_EXIT_CODE if result.status == "infeasible" else 0
 
 
-def _network(prepared: "Prepared", model: Path, may_refuse: bool) -> "tuple[Network | None, InputError | None]":
+def _network(
+    prepared: "Prepared", model: Path, may_refuse: bool
+) -> "tuple[Network | Symbolic | None, InputError | None]":
     """The model ready to be run, or why it cannot be; neither if it was not read for running or has no plan.
 
     Raises InputError where it cannot be run, unless `may_refuse`: then there is a warning.

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cosma.errors import InputError
 from cosma.execute.constants import Constants, evaluate, is_small
@@ -10,6 +11,29 @@ from cosma.execute.runtime import RunError, Session, Value, check_rank
 from cosma.execute.submodel import Nodes, Part, Type, anonymous
 from cosma.frontend.runnable import RunnableModel
 from cosma.graph import Graph, Tensor
+
+
+class Operator(Protocol):
+    """What a machine knows of an operator."""
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Tensor indices."""
+
+    def run(self, where: Mapping[int, Value]) -> None:
+        """Run on the tensors in `where`, by tensor index; outputs are written there."""
+
+
+class Operators(Protocol):
+    """What a machine knows of all of them: types[a] is the element type and shape of tensor a."""
+
+    @property
+    def types(self) -> tuple[Type, ...]:
+        """By tensor index."""
+
+    @property
+    def kernels(self) -> Sequence[Operator]:
+        """By operator index."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import psutil
 
 from cosma.binding import to_numbers
 from cosma.errors import InputError, VerificationError
-from cosma.execute.kernels import Kernels
+from cosma.execute.kernels import Operators
 from cosma.execute.runtime import Bytes, Value, allocate
 from cosma.execute.tiles import POISON, run_tiles
 from cosma.instructions import Instruction, with_steps
@@ -42,7 +42,7 @@ class Event:
 class Executed:
     """Byte counts of a run, and its outputs in host memory, by tensor index.
 
-    digests: of the tensors that operators wrote, by tensor index, in plan order.
+    digests: of the tensors that operators wrote, by tensor index, in plan order. tiles_run: of so many `tiles`.
     """
 
     events: tuple[Event, ...]
@@ -51,6 +51,8 @@ class Executed:
     non_compulsory_bytes: int
     peak_use_bytes: int
     digests: dict[int, int]
+    tiles_run: int
+    tiles: int
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class Machine:
 
     plan: Plan
     problem: Problem
-    kernels: Kernels
+    kernels: Operators
     home: dict[int, Bytes]
     _scratchpad: Bytes = field(init=False)
     _host: dict[int, Bytes] = field(init=False)  # blocks as large as in the scratchpad
@@ -244,7 +246,10 @@ class Machine:
             if a not in self._host:
                 raise VerificationError(f"output {self._name(a)} is never stored")
         outputs = {a: self._host[a][: self._bytes(a)] for a in returned}
-        return Executed(tuple(self._events), outputs, compulsory, total - compulsory, self._peak, self._digests)
+        return Executed(
+            tuple(self._events), outputs, compulsory, total - compulsory, self._peak, self._digests, self._tiles_run,
+            self._tiles,
+        )  # fmt: skip
 
     def _bytes(self, a: int) -> int:
         return self.problem.graph.tensors[a].size_bytes

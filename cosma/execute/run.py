@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from cosma.execute.reference import (
 )
 from cosma.execute.runtime import Bytes, RunError, Value, require_onnxruntime
 from cosma.execute.submodel import Nodes
+from cosma.execute.symbolic import Symbolic, SymbolicKernels, content
 from cosma.frontend.runnable import RunnableModel
 from cosma.frontend.structure import element_bits
 from cosma.plan import Plan
@@ -40,7 +41,8 @@ class Execution:
     difference: None if all outputs equal those of a run of the whole model bit for bit; otherwise the first operator
     whose kernel gives other bits there than on its own, or that writes an output which differs. stripped: number of
     weights with random data; absent: the missing files of some of them. drawn: the range of drawn inputs, "" for the
-    usual one. seconds: wall time of the plan's steps alone.
+    usual one. tiles_run: how many of so many `tiles` of operators that run in some. seconds: wall time of the plan's
+    steps alone. symbolic: why no values were computed; then each byte stood for itself, "" otherwise.
     """
 
     steps: int
@@ -50,12 +52,15 @@ class Execution:
     non_compulsory_bytes: int
     peak_use_bytes: int
     outputs: tuple[tuple[str, int], ...]
-    difference: Difference | None
-    stripped: int
-    absent: tuple[str, ...]
-    drawn: str
+    tiles_run: int
+    tiles: int
     events: tuple[Event, ...]
     seconds: float
+    difference: Difference | None = None
+    stripped: int = 0
+    absent: tuple[str, ...] = ()
+    drawn: str = ""
+    symbolic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +168,25 @@ def run(
     return execute(plan, prepared.problem, ready(prepared, runnable, inputs, seed))
 
 
-def ready(prepared: Prepared, runnable: RunnableModel, inputs: Path | None = None, seed: int = 0) -> Network:
+def ready(prepared: Prepared, runnable: RunnableModel, inputs: Path | None = None, seed: int = 0) -> Network | Symbolic:
     """Make a network and do the reference run of its operators, so that any plan can be run on it.
 
-    Raises InputError where the model cannot run at all, whichever the plan, and without ONNX Runtime.
+    Symbolic where the plan is for other element types than those that the model computes with. Raises InputError where
+    the model cannot run at all, whichever the plan, and without ONNX Runtime.
     """
+    other = _other_types(prepared, Nodes(runnable.folded.proto))
+    if other is not None:
+        return other
     require_onnxruntime()
     network = Network.of(runnable, inputs, seed)
-    _refuse_other_types(prepared, network.nodes)
     network.ordinary(prepared.problem)
     return network
 
 
-def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
+def execute(plan: Plan, problem: Problem, network: Network | Symbolic) -> Execution:
     """Run a plan on a network without verifying it first; raises as `run` does."""
+    if isinstance(network, Symbolic):
+        return _execute_symbolically(plan, problem, network)
     ordinary = network.ordinary(problem)
     begin = time.perf_counter()
     executed = Machine(plan, problem, ordinary.kernels, ordinary.home).run()
@@ -184,26 +194,49 @@ def execute(plan: Plan, problem: Problem, network: Network) -> Execution:
     _check_traffic(plan, executed)
     _check_operators(ordinary, executed)
     difference = _compare_with_whole(network, problem, ordinary, executed)
+    outputs = tuple((name, executed.outputs[a].size) for name, a in network.returned(problem).items())
+    return replace(
+        _execution(executed, outputs, seconds),
+        difference=difference,
+        stripped=len(network.constants.stripped),
+        absent=network.constants.absent,
+        drawn=network.drawn,
+    )
+
+
+def _execute_symbolically(plan: Plan, problem: Problem, model: Symbolic) -> Execution:
+    tensors = problem.graph.tensors
+    home = {a: content(a, t.size_bytes) for a, t in enumerate(tensors) if t.is_home}
+    begin = time.perf_counter()
+    executed = Machine(plan, problem, SymbolicKernels(problem.graph), home).run()
+    seconds = time.perf_counter() - begin
+    _check_traffic(plan, executed)
+    for a, found in executed.outputs.items():
+        if not np.array_equal(found, content(a, found.size)):
+            raise VerificationError(f"the host copy of {tensors[a].name!r} holds other bytes than its own")
+    outputs = tuple((tensors[a].name, found.size) for a, found in executed.outputs.items())
+    return replace(_execution(executed, outputs, seconds), symbolic=model.why)
+
+
+def _execution(executed: Executed, outputs: tuple[tuple[str, int], ...], seconds: float) -> Execution:
     kinds = [event.kind for event in executed.events]
     return Execution(
-        steps=len(plan.order),
+        steps=kinds.count("exec"),
         loads=kinds.count("load"),
         stores=kinds.count("store"),
         compulsory_bytes=executed.compulsory_bytes,
         non_compulsory_bytes=executed.non_compulsory_bytes,
         peak_use_bytes=executed.peak_use_bytes,
-        outputs=tuple((name, executed.outputs[a].size) for name, a in network.returned(problem).items()),
-        difference=difference,
-        stripped=len(network.constants.stripped),
-        absent=network.constants.absent,
-        drawn=network.drawn,
+        outputs=outputs,
+        tiles_run=executed.tiles_run,
+        tiles=executed.tiles,
         events=executed.events,
         seconds=seconds,
     )
 
 
-def _refuse_other_types(prepared: Prepared, nodes: Nodes) -> None:
-    """Raise InputError where --dtype gave a tensor another size than that of the data that the model computes with."""
+def _other_types(prepared: Prepared, nodes: Nodes) -> Symbolic | None:
+    """Why no values can be run, where --dtype gave a tensor another size than the data that the model computes with."""
     dtype = prepared.source.dtype
     for tensor in prepared.problem.graph.tensors if dtype is not None else ():
         elem_type, shape = nodes.types.get(tensor.name, (0, ()))
@@ -211,10 +244,11 @@ def _refuse_other_types(prepared: Prepared, nodes: Nodes) -> None:
         if bits is None or -(-prod(shape) * bits // 8) != tensor.size_bytes:
             kind = TensorProto.DataType.Name(elem_type).lower()
             kind = {"float": "float32", "double": "float64"}.get(kind, kind)
-            raise InputError(
-                f"the plan was made with --dtype {dtype}, but the model computes {tensor.name!r} in {kind}; "
-                "compile without --dtype to run it, or quantise the model first"
+            return Symbolic(
+                f"the plan is for --dtype {dtype}, and the model computes {tensor.name!r} in {kind}; to run values, "
+                "compile without --dtype, or quantise the model (quantize_static of onnxruntime.quantization) first"
             )
+    return None
 
 
 def _check_traffic(plan: Plan, executed: Executed) -> None:

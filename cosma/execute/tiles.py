@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cosma.errors import VerificationError
-from cosma.execute.kernels import Kernel
+from cosma.execute.kernels import Operator
 from cosma.execute.runtime import Bytes, Value, allocate
 from cosma.nest import Access, Nest, Tiling
 
@@ -34,7 +34,7 @@ _Rounds = dict[int, range]  # axis -> the rounds of a tile
 
 
 def run_tiles(
-    kernel: Kernel, nest: Nest, tiling: Tiling, values: Mapping[int, Value], buffers: Mapping[int, Bytes]
+    kernel: Operator, nest: Nest, tiling: Tiling, values: Mapping[int, Value], buffers: Mapping[int, Bytes]
 ) -> tuple[int, int]:
     """Run an operator tile by tile and return how many tiles were run, of how many.
 
@@ -66,7 +66,7 @@ def _covers(nest: Nest, outputs: Iterable[int]) -> bool:
 
 
 def _run_tile(
-    kernel: Kernel,
+    kernel: Operator,
     nest: Nest,
     chunks: Sequence[_Rounds],
     values: Mapping[int, Value],

@@ -84,6 +84,14 @@ def execution_rows(execution: "Execution") -> list[tuple[str, str]]:
         ("moved", f"{both(total)}, as claimed: {both(execution.non_compulsory_bytes)} of it non-compulsory"),
         ("bit-exact", f"{exact} as in {'an ordinary run' if found is None else 'a run operator by operator'}"),
     ]
+    if execution.symbolic:
+        rows[-1] = ("symbolic", f"every byte was where its reader expects it; no values: {execution.symbolic}")
+    if execution.tiles_run < execution.tiles:
+        rows.append(
+            ("tiles", f"{execution.tiles_run:,} of {execution.tiles:,} run one by one: corners, and others drawn")
+        )
+    elif execution.tiles:
+        rows.append(("tiles", f"all {execution.tiles:,} run one by one"))
     if found is not None:
         where = f"{found.operator!r} ({found.op_type}) by up to {found.ulps:,} ULPs in {found.tensor!r}"
         rows.append(("whole model", f"differs: its kernels give other bits in one run, first in {where}"))
