@@ -48,13 +48,13 @@ check: $(READY)  ## lint and type-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## time the phases of a compilation for every model, into results/phases.csv
+bench: $(READY)  ## time the phases of a compilation for every file of models/, into results/phases.csv
 	$(BIN)/python -m benchmarks.measure phases
 
 paper: $(READY)  ## run what is missing of the paper's evaluation, rewrite results/paper/ with its figures
 	$(BIN)/python -m benchmarks.paper
 
-sweep: $(READY)  ## every model on every spec and the staircase of each, into results/whatif/
+sweep: $(READY)  ## every file of models/ on every spec and the staircase of each, into results/whatif/
 	@mkdir -p results/whatif && rm -f results/whatif/*.csv
 	$(BIN)/cosma whatif models/*.onnx --no-cache --dtype int8 --fusion pointwise --scratchpad auto -o results/whatif/staircases.csv
 	$(BIN)/cosma whatif models/*.onnx --no-cache --hw all --dtype int8 --dtype float16 --dtype float32 -o results/whatif/rows.csv

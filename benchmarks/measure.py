@@ -1,6 +1,6 @@
 """Measure and store: one CSV a question, one row a case, versions in every row.
 
-python -m benchmarks.measure models    what each network in models/ asks of a scratchpad
+python -m benchmarks.measure models    what each network in models/ and models/small/ asks of a scratchpad
 python -m benchmarks.measure phases    where the time of a compilation goes
 python -m benchmarks.measure proofs    optima over all schedules: networks, fusions, settings, budgets
 python -m benchmarks.measure randwire  the same for randomly wired networks
@@ -47,7 +47,8 @@ from cosma.verify import require_valid
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-MODELS = sorted((ROOT / "models").glob("*.onnx"))
+MODELS = sorted((ROOT / "models").glob("*.onnx"))  # the paper's, and two for tests
+SMALL = sorted((ROOT / "models/small").glob("*.onnx"))  # in no question but the first
 REPEATS = 5
 ROOT_S = 120  # for a relaxation
 FOREVER = Deadline.after(1e9)
@@ -80,7 +81,7 @@ def show(row: dict[str, Any]) -> None:
 
 def measure_models() -> Iterable[dict[str, Any]]:
     """int8, both fusions; sizes in bytes. Deterministic."""
-    for path in MODELS:
+    for path in [*MODELS, *SMALL]:
         for fusion in ("none", "pointwise"):
             prepared = prepare(path, Hardware("any", 2**62), Settings("int8", fusion, False))
             problem, graph = prepared.problem, prepared.problem.graph

@@ -36,6 +36,12 @@ WHAT = {
     "tiny_chain": "test graph in one line",
     "transformer": "encoder and decoder, 6 + 6 layers, 128 tokens",
     "vit_b_16": "image classifier, vision transformer",
+    "deep_autoencoder": "anomalies in sound (MLPerf Tiny)",
+    "ds_cnn": "keyword spotting, depthwise separable convolutions (MLPerf Tiny)",
+    "mobilenet_v1_025": "person in an image of 96 x 96, a quarter of the channels (MLPerf Tiny)",
+    "mobilenet_v2": "image classifier, inverted residual blocks",
+    "resnet8": "image classifier, 32 x 32 (MLPerf Tiny)",
+    "smollm2_decoder": "two layers of SmolLM2-135M, one token after 512 in the cache",
 }
 
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-NETWORKS = sorted((ROOT / "models").glob("*.onnx")) + sorted(LIGHT.glob("*.onnx"))
+NETWORKS = sorted((ROOT / "models").rglob("*.onnx")) + sorted(LIGHT.glob("*.onnx"))
 LIMIT_S = 5.0  # a plan is wanted here, not a proof
 VERSIONS = {"cosma": __version__, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")}
 

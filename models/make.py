@@ -1,7 +1,10 @@
-"""Make the networks of this folder again: `python models/make.py [NAME ...] [--output DIR]`.
+"""Make the networks of this folder and of small/ again: `python models/make.py [NAME ...] [--output DIR]`.
 
 The networks come from public packages, with random weights. Each is exported to ONNX, simplified, and stripped of its
 weights: planning a scratchpad needs the shapes and never the values. The tiny networks, for tests, need onnx alone.
+
+The folder itself has the networks of the paper, on which the evaluation and most of results/ are; small/ has those
+that fit small chips.
 """
 
 import importlib
@@ -10,6 +13,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +32,25 @@ KEPT_ELEMENTS = 256
 # The value of every stripped weight. Not zero, because a reader may fold away a product with zero.
 FILL = 0.02
 
-IMAGE = (1, 3, 224, 224)
-CLIP = (1, 3, 16, 224, 224)
-TOKENS = (1, 128, 512)
-
 Shape = tuple[int, ...]
+
+# The inputs of a network: their names and shapes.
+IMAGE: dict[str, Shape] = {"input": (1, 3, 224, 224)}
+CLIP: dict[str, Shape] = {"input": (1, 3, 16, 224, 224)}
+TOKENS: dict[str, Shape] = {"input0": (1, 128, 512), "input1": (1, 128, 512)}
+# One token, its position, and the keys and values of the 512 before it in each of two layers.
+CACHE = ["key_0", "value_0", "key_1", "value_1"]
+POSITION: dict[str, Shape] = {"cos": (1, 1, 1, 64), "sin": (1, 1, 1, 64)}
+CACHED = {"token": (1, 1, 576), **POSITION, **{f"past_{name}": (1, 3, 512, 64) for name in CACHE}}
+
+
+@dataclass(frozen=True)
+class Network:
+    """What makes a torch module, and the names and shapes of its inputs and outputs; the exporter may name these."""
+
+    make: Callable[[], Any]
+    inputs: dict[str, Shape]
+    outputs: list[str] | None = None
 
 
 def need(module: str) -> Any:
@@ -93,21 +111,40 @@ def amoebanet() -> Any:
     return need("amoebanet").AmoebaNetD()
 
 
-NETWORKS: dict[str, tuple[Callable[[], Any], list[Shape]]] = {
-    "amoebanet_d": (amoebanet, [IMAGE]),
-    "darts_v2": (lambda: from_pytorchcv("darts"), [IMAGE]),
-    "deeplabv3_resnet50": (lambda: segmentation("deeplabv3_resnet50"), [IMAGE]),
-    "densenet121": (lambda: from_torchvision("densenet121"), [IMAGE]),
-    "fcn_resnet50": (lambda: segmentation("fcn_resnet50"), [IMAGE]),
-    "lraspp_mobilenet_v3_large": (lambda: segmentation("lraspp_mobilenet_v3_large"), [IMAGE]),
-    "nasnetalarge_224": (lambda: from_timm("nasnetalarge"), [IMAGE]),
-    "pnasnet5large_224": (lambda: from_timm("pnasnet5large"), [IMAGE]),
-    "r2plus1d_18": (lambda: from_torchvision("r2plus1d_18"), [CLIP]),
-    "resnet50": (lambda: from_torchvision("resnet50"), [IMAGE]),
-    "resnext50_32x4d": (lambda: from_torchvision("resnext50_32x4d"), [IMAGE]),
-    "s3d": (lambda: from_torchvision("s3d"), [CLIP]),
-    "transformer": (transformer, [TOKENS, TOKENS]),
-    "vit_b_16": (lambda: from_torchvision("vit_b_16"), [IMAGE]),
+def mlperf_tiny(name: str) -> Any:
+    """A network of MLPerf Tiny, defined next to this script."""
+    return getattr(need("mlperf_tiny"), name)()
+
+
+def decoder() -> Any:
+    """Two layers of a language model with their cache, defined next to this script."""
+    return need("decoder").Decoder()
+
+
+NETWORKS: dict[str, Network] = {
+    "amoebanet_d": Network(amoebanet, IMAGE),
+    "darts_v2": Network(lambda: from_pytorchcv("darts"), IMAGE),
+    "deeplabv3_resnet50": Network(lambda: segmentation("deeplabv3_resnet50"), IMAGE),
+    "densenet121": Network(lambda: from_torchvision("densenet121"), IMAGE),
+    "fcn_resnet50": Network(lambda: segmentation("fcn_resnet50"), IMAGE),
+    "lraspp_mobilenet_v3_large": Network(lambda: segmentation("lraspp_mobilenet_v3_large"), IMAGE),
+    "nasnetalarge_224": Network(lambda: from_timm("nasnetalarge"), IMAGE),
+    "pnasnet5large_224": Network(lambda: from_timm("pnasnet5large"), IMAGE),
+    "r2plus1d_18": Network(lambda: from_torchvision("r2plus1d_18"), CLIP),
+    "resnet50": Network(lambda: from_torchvision("resnet50"), IMAGE),
+    "resnext50_32x4d": Network(lambda: from_torchvision("resnext50_32x4d"), IMAGE),
+    "s3d": Network(lambda: from_torchvision("s3d"), CLIP),
+    "transformer": Network(transformer, TOKENS),
+    "vit_b_16": Network(lambda: from_torchvision("vit_b_16"), IMAGE),
+}
+
+SMALL: dict[str, Network] = {
+    "deep_autoencoder": Network(lambda: mlperf_tiny("autoencoder"), {"input": (1, 640)}),
+    "ds_cnn": Network(lambda: mlperf_tiny("ds_cnn"), {"input": (1, 1, 49, 10)}),
+    "mobilenet_v1_025": Network(lambda: mlperf_tiny("mobilenet_v1_025"), {"input": (1, 3, 96, 96)}),
+    "mobilenet_v2": Network(lambda: from_torchvision("mobilenet_v2"), IMAGE),
+    "resnet8": Network(lambda: mlperf_tiny("resnet8"), {"input": (1, 3, 32, 32)}),
+    "smollm2_decoder": Network(decoder, CACHED, ["output", *[f"present_{name}" for name in CACHE]]),
 }
 
 
@@ -127,18 +164,18 @@ def set_apart(module: Any) -> None:
                 tensor.add_(torch.rand_like(tensor), alpha=1e-3)
 
 
-def export(module: Any, shapes: list[Shape]) -> onnx.ModelProto:
-    """Trace `module` on random inputs of the given shapes; batch normalization goes into the convolutions."""
+def export(module: Any, network: Network) -> onnx.ModelProto:
+    """Trace `module` on random inputs; batch normalization goes into the convolutions."""
     torch = need("torch")
-    names = ["input"] if len(shapes) == 1 else [f"input{i}" for i in range(len(shapes))]
+    names = {"input_names": list(network.inputs), "output_names": network.outputs}
     buffer = io.BytesIO()
     # The fused attention of torch has no counterpart in ONNX.
     torch.backends.mha.set_fastpath_enabled(False)
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter warns that it is the older one. It stays: the newer one gives other operators.
         warnings.simplefilter("ignore")
-        inputs = tuple(torch.randn(shape) for shape in shapes)
-        torch.onnx.export(module.eval(), inputs, buffer, input_names=names, opset_version=OPSET, dynamo=False)
+        inputs = tuple(torch.randn(shape) for shape in network.inputs.values())
+        torch.onnx.export(module.eval(), inputs, buffer, opset_version=OPSET, dynamo=False, **names)
     return onnx.load_from_string(buffer.getvalue())
 
 
@@ -186,11 +223,11 @@ def build(name: str) -> onnx.ModelProto:
     """Make the network called `name`."""
     if name in TINY:
         return finish(TINY[name](), name)
-    network, shapes = NETWORKS[name]
+    network = SMALL.get(name) or NETWORKS[name]
     need("torch").manual_seed(SEED)
-    module = network()
+    module = network.make()
     set_apart(module)
-    model = simplify(export(module, shapes))
+    model = simplify(export(module, network))
     strip_weights(model.graph)
     return finish(model, name)
 
@@ -283,17 +320,25 @@ def compare(old: onnx.ModelProto, new: onnx.ModelProto) -> str:
     return f"the same {len(after)} operators, by type and shape, as the file in models/, in {order}"
 
 
+ALL = sorted([*NETWORKS, *SMALL, *TINY])
+
+
+def location(name: str) -> Path:
+    """Where in the folder of all networks that called `name` lies."""
+    return Path("small" if name in SMALL else "", f"{name}.onnx")
+
+
 @click.command(help=__doc__)
-@click.argument("names", nargs=-1, metavar="[NAME ...]", type=click.Choice(sorted([*NETWORKS, *TINY])))
+@click.argument("names", nargs=-1, metavar="[NAME ...]", type=click.Choice(ALL))
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=HERE, help="Where the files go.")
 def main(names: tuple[str, ...], output: Path) -> None:
     """Make the named networks, or all, and say how each compares with the file that it replaces."""
-    output.mkdir(parents=True, exist_ok=True)
-    for name in names or sorted([*NETWORKS, *TINY]):
+    for name in names or ALL:
         model = build(name)
-        current = HERE / f"{name}.onnx"
+        current, new = HERE / location(name), output / location(name)
         verdict = compare(onnx.load(current), model) if current.exists() else "new: no file in models/ to compare with"
-        onnx.save(model, output / f"{name}.onnx")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, new)
         click.echo(f"{name}: {verdict}")
 
 

@@ -30,7 +30,7 @@ from tests.mutations import KINDS, tally
 from tests.planned import compiled, network_of, run_plan, weight
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-NETWORKS = sorted(MODELS.glob("*.onnx")) + sorted(LIGHT.glob("light_*.onnx"))
+NETWORKS = sorted(MODELS.rglob("*.onnx")) + sorted(LIGHT.glob("light_*.onnx"))
 QUICK = ["tiny_branches", "tiny_chain", "lraspp_mobilenet_v3_large", "densenet121", "transformer", "light_shufflenet"]
 
 
