@@ -41,7 +41,12 @@ def _is_identity(nest: Nest, access: Access) -> bool:
 def _is_full(axes: Sequence[Axis], index: Index) -> bool:
     if index.size == 1:
         return index.offset == 0
-    return len(index.terms) == 1 and index.terms[0][1] == 1 and index.offset == 0 and axes[index.terms[0][0]].extent == index.size
+    return (
+        len(index.terms) == 1
+        and index.terms[0][1] == 1
+        and index.offset == 0
+        and axes[index.terms[0][0]].extent == index.size
+    )
 
 
 def _following(first: Nest, write: Access, then: Nest, read: Access) -> Nest | None:
@@ -138,4 +143,4 @@ def _whole(axes: Sequence[Axis], whole: set[int]) -> list[Axis]:
 
 
 def _unique(accesses: Iterable[Access]) -> list[Access]:
-    return list(dict.fromkeys(accesses))
+    return sorted(dict.fromkeys(accesses), key=lambda access: access.written)

@@ -31,9 +31,13 @@ def modes_of(graph: Graph, memory: Memory, tiler: Tiler) -> tuple[tuple[Mode, ..
 
     A tiled mode is kept if for some set of operands no other has both less scratchpad (workspace and aligned buffers
     of the set) and fewer moved bytes (of the set); of equals the one with the fewest tiles. So whatever a plan
-    streams in one mode, there is a kept mode that costs it no more: nothing is lost in bytes. The sets are all subsets
-    of classes of operands that the same loops index in the same way (a bias and a scale, say), up to four classes;
-    of more, each class alone, all, and all but one.
+    streams in one of the tilings that are tried, there is a kept mode that costs it no more. The sets are all subsets of
+    classes of operands that the same loops index in the same way (a bias and a scale, say), up to four classes; of
+    more, each class alone, all, and all but one.
+
+    Tried are all tilings with one level of tiles that can matter (`cosma/target/loops.py`, `points`), but: axes that
+    index the same operands are cut one after another; windows with holes (dilation) keep their overlaps; and of very
+    long or very many loops not every size is tried.
     """
     return tuple(_modes(graph, v, memory, tiler) for v in range(len(graph.operators)))
 
@@ -50,7 +54,11 @@ def _modes(graph: Graph, v: int, memory: Memory, tiler: Tiler) -> tuple[Mode, ..
 def _plain(graph: Graph, nest: Nest) -> tuple[Nest, tuple[int, ...], tuple[int, ...]]:
     """The nest over tensors 0, 1, ..., which tensors these are, and their sizes in bytes."""
     tensors = tuple(dict.fromkeys(a.tensor for a in nest.accesses))
-    return nest.renumbered({a: i for i, a in enumerate(tensors)}), tensors, tuple(graph.tensors[a].size_bytes for a in tensors)
+    return (
+        nest.renumbered({a: i for i, a in enumerate(tensors)}),
+        tensors,
+        tuple(graph.tensors[a].size_bytes for a in tensors),
+    )
 
 
 def _renumbered(mode: Mode, tensors: Sequence[int]) -> Mode:

@@ -128,4 +128,11 @@ def _listed(rule: Rule, sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         fresh = np.bincount(at[first], minlength=tiles)
         gone = np.concatenate([[0], np.bincount(at[last], minlength=tiles)[:-1]])
         live = np.cumsum(fresh - gone)
-        yield int(each.max()), int(live.max()), int(each.sum()), int((each > 0).sum()), int((fresh > 0).sum()), int(first.sum())
+        yield (
+            int(each.max()),
+            int(live.max()),
+            int(each.sum()),
+            int((each > 0).sum()),
+            int((fresh > 0).sum()),
+            int(first.sum()),
+        )

@@ -141,4 +141,3 @@ def reduction(whole: bool = False, single: bool = False) -> Rule:
         return None
 
     return rule
-

@@ -72,7 +72,10 @@ def pad(site: Site) -> None:
     if site.text("mode", "constant") == "constant":
         seen = [at(a, offset=-before.get(i, 0)) for i, a in enumerate(loops)]
     else:
-        seen = [at(a) if made[i] == n and not before.get(i) else _all_of(site, i, n) for i, (a, n) in enumerate(zip(loops, sizes, strict=True))]
+        seen = [
+            at(a) if made[i] == n and not before.get(i) else _all_of(site, i, n)
+            for i, (a, n) in enumerate(zip(loops, sizes, strict=True))
+        ]
     site.read(0, *seen)
     site.write(0, *map(at, loops))
 
@@ -183,7 +186,7 @@ def _reach(site: Site) -> int | None:
         return None
     mode, rounded = site.text("mode", "nearest"), site.text("nearest_mode", "round_prefer_floor")
     old = site.node.op_type == "Upsample" or site.version < 11
-    if mode == "nearest" and (old or (rounded == "floor") == (where == "asymmetric") and rounded != "ceil"):
+    if mode == "nearest" and (old or ((rounded == "floor") == (where == "asymmetric") and rounded != "ceil")):
         return 0  # s o + rest lies beside o alone
     return {"nearest": 1, "linear": 1, "cubic": 2}.get(mode)
 

@@ -34,7 +34,12 @@ def _windows(site: Site, data: int, kernel: Sequence[int]) -> list[_Window]:
 
 
 def _pads(
-    site: Site, size: Sequence[int], made: Sequence[int], kernel: Sequence[int], strides: list[int], dilations: list[int]
+    site: Site,
+    size: Sequence[int],
+    made: Sequence[int],
+    kernel: Sequence[int],
+    strides: list[int],
+    dilations: list[int],
 ) -> list[int]:
     """Elements before the first, along each axis."""
     automatic = site.text("auto_pad", "NOTSET")
@@ -49,7 +54,9 @@ def _pads(
     return [n // 2 if automatic == "SAME_UPPER" else n - n // 2 for n in whole]
 
 
-def convolution(kernel: int, bias: int, per_channel: Sequence[int] = (), like_output: int | None = None) -> Callable[[Site], None]:
+def convolution(
+    kernel: int, bias: int, per_channel: Sequence[int] = (), like_output: int | None = None
+) -> Callable[[Site], None]:
     """The rule of convolutions whose kernel [out, in / groups, ...] and bias are these operands.
 
     per_channel: operands with one element, or one for each output channel. like_output: one that is added.
@@ -92,9 +99,7 @@ def _taps(site: Site, windows: Sequence[_Window]) -> list[int]:
 
 
 def _seen(windows: Sequence[_Window], outer: Sequence[int], taps: Sequence[int]) -> list[Index]:
-    return [
-        at((p, w.stride), (r, w.dilation), offset=-w.pad) for w, p, r in zip(windows, outer, taps, strict=True)
-    ]
+    return [at((p, w.stride), (r, w.dilation), offset=-w.pad) for w, p, r in zip(windows, outer, taps, strict=True)]
 
 
 def transposed_convolution(site: Site) -> None:
@@ -108,9 +113,7 @@ def transposed_convolution(site: Site) -> None:
     n, g, k = site.axis("n", made[0], "batch"), site.axis("g", groups, "channel"), site.axis("k", weight[1], "channel")
     windows = _windows(site, 0, weight[2:])
     names = _SPATIAL[-len(windows) :]
-    outer = [
-        site.axis(name, -(-w.made // w.stride), kind) for (name, _, kind), w in zip(names, windows, strict=True)
-    ]
+    outer = [site.axis(name, -(-w.made // w.stride), kind) for (name, _, kind), w in zip(names, windows, strict=True)]
     rest = [
         site.axis(f"{name}_rest", min(w.stride, w.made), whole=True)
         for (name, _, _), w in zip(names, windows, strict=True)
