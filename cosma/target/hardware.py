@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -45,7 +45,7 @@ class Hardware:
     dram_pj_per_byte: float | None = None
     macs_per_s: float | None = None
     instances: int = 1
-    tiler: Tiler = Tiler()
+    tiler: Tiler = field(default_factory=Tiler)
     figures: tuple[tuple[str, Figure], ...] = ()
 
     def __post_init__(self) -> None:

@@ -249,6 +249,18 @@ def test_a_quantised_convolution(tmp_path: Path) -> None:
     check(path, bare, bare.operators[0])
 
 
+def test_scales_along_the_channels_of_a_weight(tmp_path: Path) -> None:
+    """The weight is read in bytes; what widens them is read beside it, as far as its channels are."""
+    nodes = [node("DequantizeLinear", "v s z", "w", axis=0), node("Conv", "x w", "y")]
+    constants = {"v": np.ones((4, 3, 3, 3), np.uint8), "s": np.ones(4, np.float32), "z": np.zeros(4, np.uint8)}
+    _, graph = read(tmp_path, nodes, {"x": (1, 3, 6, 6)}, constants)
+    [operator] = graph.operators
+    assert operator.nest is not None
+    found = {graph.tensors[a.tensor].name: a for a in operator.nest.accesses}
+    assert {name: a.bits for name, a in found.items()} == {"x": 32, "v": 8, "s": 32, "z": 8, "y": 32}
+    assert found["s"].indices == found["z"].indices == found["v"].indices[:1]
+
+
 def test_what_has_no_rule(tmp_path: Path) -> None:
     for made, inputs, constants in (
         (node("Tile", "a s", "y"), {"a": (3, 2)}, {"s": c(2, 1)}),

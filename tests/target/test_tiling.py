@@ -19,7 +19,7 @@ from tests.nests import all_tilings, convolution, product_of, random_nest, run
 
 TILERS = [Tiler(), Tiler(2, 4), Tiler(1, 2, 4), Tiler(2, None, 1, (("channel", 2), ("row", 3)))]
 CONVOLUTIONS = [
-    dict(c=c, k=2, size=size, kernel=kernel, stride=stride, dilation=dilation, pad=pad, groups=groups)
+    {"c": c, "k": 2, "size": size, "kernel": kernel, "stride": stride, "dilation": dilation, "pad": pad, "groups": groups}
     for size in (5, 6, 9)
     for kernel in (1, 2, 3)
     for stride in (1, 2, 3)
