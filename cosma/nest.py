@@ -93,7 +93,7 @@ class Nest:
         return ""
 
     def is_digits(self, index: Index) -> bool:
-        """Whether an index is a number of which each axis is a digit: different rounds, different elements, all inside."""
+        """Whether an index is a number of which each axis is a digit: each round has its own element, all inside."""
         reach = 0
         for axis, stride in sorted(index.terms, key=lambda term: term[1]):
             if stride <= reach:

@@ -109,18 +109,18 @@ def _keeps_outside(first: Nest, index: Index, then: Nest, place: dict[int, Index
 
 def _places(own: Access, other: Access) -> dict[int, Index]:
     """For each axis that indexes `own` by itself, the index that `other` has at the same place."""
-    return {i.terms[0][0]: at for i, at in zip(own.indices, other.indices, strict=True) if i.terms and i.size > 1}
+    return {index.terms[0][0]: place for index, place in zip(_real(own), _real(other), strict=True)}
 
 
 def _moved(access: Access, place: dict[int, Index]) -> Access:
     """An access whose axes, each alone in its index, are what `place` has for them."""
     indices = []
     for index in access.indices:
-        if not index.terms or index.size == 1:
-            indices.append(Index(index.size))
+        moving = [(place[axis], stride) for axis, stride in index.terms if axis in place]
+        if not moving or index.size == 1:
+            indices.append(Index(index.size, (), index.offset if index.size > 1 else 0))
         else:
-            source = place[index.terms[0][0]]
-            stride = index.terms[0][1]
+            [(source, stride)] = moving
             terms = tuple((axis, stride * s) for axis, s in source.terms)
             indices.append(Index(index.size, terms, stride * source.offset + index.offset))
     return replace(access, indices=tuple(indices))
@@ -134,8 +134,13 @@ def _copies(nest: Nest, one: Access, indices: tuple[Index, ...]) -> list[Access]
     return [replace(a, indices=indices) for a in others]
 
 
+def _real(access: Access) -> list[Index]:
+    """The indices of an operand but for those of axes of one element, which a view may add or take away."""
+    return [index for index in access.indices if index.size > 1]
+
+
 def _sizes(access: Access) -> list[int]:
-    return [index.size for index in access.indices]
+    return [index.size for index in _real(access)]
 
 
 def _whole(axes: Sequence[Axis], whole: set[int]) -> list[Axis]:
@@ -143,4 +148,4 @@ def _whole(axes: Sequence[Axis], whole: set[int]) -> list[Axis]:
 
 
 def _unique(accesses: Iterable[Access]) -> list[Access]:
-    return list(dict.fromkeys(accesses))
+    return sorted(dict.fromkeys(accesses), key=lambda access: access.written)

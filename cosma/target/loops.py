@@ -18,7 +18,7 @@ Order = tuple[int, ...]  # numbers of loops, the outermost first
 
 
 class Cut(NamedTuple):
-    """One axis that may be cut: sizes of its tiles, ascending, the last the whole axis; counts of each access, if any."""
+    """One axis that may be cut: sizes of tiles, ascending, the last the whole axis; counts of what each access has."""
 
     axis: int
     sizes: tuple[int, ...]

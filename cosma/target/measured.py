@@ -83,7 +83,7 @@ def _operand(
     whole = prod((found.union for cut in every if (found := cut.counts[a]) is not None), start=shape.constant[a])
     inner = max((i for i, (cut, _) in enumerate(cuts) if cut.counts[a] is not None), default=-1)
     held = moved = tile = np.full(rounds[0].shape, whole, np.int64)
-    transfers, incomplete = np.ones_like(tile), np.zeros(tile.shape, bool)
+    transfers, incomplete = np.full_like(tile, min(whole, 1)), np.zeros(tile.shape, bool)
     for i, (cut, size) in enumerate(cuts):
         found = cut.counts[a]
         if found is None:

@@ -31,9 +31,13 @@ def modes_of(graph: Graph, memory: Memory, tiler: Tiler) -> tuple[tuple[Mode, ..
 
     A tiled mode is kept if for some set of operands no other has both less scratchpad (workspace and aligned buffers
     of the set) and fewer moved bytes (of the set); of equals the one with the fewest tiles. So whatever a plan
-    streams in one mode, there is a kept mode that costs it no more: nothing is lost in bytes. The sets are all subsets
+    streams in one of the tilings that are tried, there is a kept mode that costs it no more. The sets are all subsets
     of classes of operands that the same loops index in the same way (a bias and a scale, say), up to four classes;
     of more, each class alone, all, and all but one.
+
+    Tried are all tilings with one level of tiles that can matter (`cosma/target/loops.py`, `points`), but: axes that
+    index the same operands are cut one after another; windows with holes (dilation) keep their overlaps; and of very
+    long or very many loops not every size is tried.
     """
     return tuple(_modes(graph, v, memory, tiler) for v in range(len(graph.operators)))
 
@@ -50,11 +54,8 @@ def _modes(graph: Graph, v: int, memory: Memory, tiler: Tiler) -> tuple[Mode, ..
 def _plain(graph: Graph, nest: Nest) -> tuple[Nest, tuple[int, ...], tuple[int, ...]]:
     """The nest over tensors 0, 1, ..., which tensors these are, and their sizes in bytes."""
     tensors = tuple(dict.fromkeys(a.tensor for a in nest.accesses))
-    return (
-        nest.renumbered({a: i for i, a in enumerate(tensors)}),
-        tensors,
-        tuple(graph.tensors[a].size_bytes for a in tensors),
-    )
+    sizes = tuple(graph.tensors[a].size_bytes for a in tensors)
+    return nest.renumbered({a: i for i, a in enumerate(tensors)}), tensors, sizes
 
 
 def _renumbered(mode: Mode, tensors: Sequence[int]) -> Mode:
@@ -98,12 +99,12 @@ def _useful(nest: Nest, found: Sequence[Points], sizes: tuple[int, ...], alignme
 
 
 def _front(room: Array, moved: Array) -> Array:
-    """The points of which no other has less room and no more bytes or fewer bytes and no more room; of equals the first."""
+    """The points that no other beats, with less room or fewer bytes and no more of the other; of equals the first."""
     order = np.argsort(room, kind="stable")
     least = np.minimum.accumulate(moved[order])
     better = order[np.concatenate([[True], least[1:] < least[:-1]])]
     last = np.concatenate([room[better][1:] != room[better][:-1], [True]])  # of equal room the fewest bytes
-    return better[last]
+    return np.asarray(better[last])
 
 
 def _sets(nest: Nest) -> Iterator[list[int]]:

@@ -124,14 +124,14 @@ def over_axes(default: Sequence[int]) -> Rule:
 
 
 def reduction(whole: bool = False, single: bool = False) -> Rule:
-    """The rule of Reduce and ArgMax: one result along the axes. whole: it cannot add up; single: `axis`, by default 0."""
+    """The rule of Reduce and ArgMax: one result along the axes. whole: it cannot add up; single: one `axis`, or 0."""
 
     def rule(site: Site) -> None:
         sizes = site.shape(0)
         given = [site.number("axis")] if single else site.integers(1, "axes")
         if not given and site.number("noop_with_empty_axes"):
             return elementwise(0)(site)
-        reduced = {axis % len(sizes) for axis in (range(len(sizes)) if not given else given)}
+        reduced = {axis % len(sizes) for axis in (given if given else range(len(sizes)))}
         kept = [a for a in range(len(sizes)) if a not in reduced]
         names = {a: site.axis(f"i{a}", sizes[a]) for a in kept}
         names |= {a: site.axis(f"i{a}", sizes[a], whole=whole) for a in sorted(reduced)}

@@ -7,7 +7,9 @@ from typing import Any
 import numpy.typing as npt
 import onnx_ir as ir
 
+from cosma.frontend.operators import label
 from cosma.nest import Access, Axis, AxisKind, Index, Nest, checked
+from cosma.target.quantisation import DEQUANTIZE
 
 Operand = tuple[int, int]  # number of the tensor, bits of an element
 Shape = tuple[int, ...]
@@ -109,8 +111,20 @@ class Site:
         """
         value = self.value(position)
         operand = None if value is None else self._operand(value)
-        if operand is not None:
+        if value is not None and operand is not None:
             self._access(operand, self.shape(position), indices, False, rows)
+            self._read_scales(value, indices)
+
+    def _read_scales(self, value: ir.Value, indices: Sequence[Index]) -> None:
+        """A constant that is kept in few bits is widened here, with scales and zero points along an axis."""
+        node = value.producer()
+        if node is None or label(node.domain, node.op_type) not in DEQUANTIZE:
+            return
+        axis = node.attributes.get_int("axis", 1)
+        for scale in node.inputs[1:]:
+            operand, sizes = (None, None) if scale is None else (self._operand(scale), self._shape(scale))
+            if operand is not None and sizes is not None and len(sizes) == 1 and axis < len(indices):
+                self._access(operand, sizes, [indices[axis]], False, None)
 
     def write(self, position: int, *indices: Index) -> None:
         """Say how a result is written; one that takes no memory is left out."""

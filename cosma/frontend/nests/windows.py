@@ -54,10 +54,8 @@ def _pads(
     return [n // 2 if automatic == "SAME_UPPER" else n - n // 2 for n in whole]
 
 
-def convolution(
-    kernel: int, bias: int, per_channel: Sequence[int] = (), like_output: int | None = None
-) -> Callable[[Site], None]:
-    """The rule of convolutions whose kernel [out, in / groups, ...] and bias are these operands.
+def convolution(kernel: int, *per_channel: int, like_output: int | None = None) -> Callable[[Site], None]:
+    """The rule of convolutions whose kernel [out, in / groups, ...] is this operand.
 
     per_channel: operands with one element, or one for each output channel. like_output: one that is added.
     """
@@ -67,10 +65,8 @@ def convolution(
             raise NoRuleError
         made, weight = site.result(), site.shape(kernel)
         groups = site.number("group", 1)
-        n, g, k = (
-            site.axis(name, extent, kind)
-            for name, extent, kind in (("n", made[0], "batch"), ("g", groups, "channel"), ("k", made[1] // groups, "channel"))
-        )  # fmt: skip
+        n, g = site.axis("n", made[0], "batch"), site.axis("g", groups, "channel")
+        k = site.axis("k", made[1] // groups, "channel")
         windows = _windows(site, 0, weight[2:])
         outer = _outer(site, windows)
         c = site.axis("c", weight[1], "channel")
@@ -78,7 +74,7 @@ def convolution(
         channel = at((g, made[1] // groups), k)
         site.read(0, at(n), at((g, weight[1]), c), *_seen(windows, outer, taps))
         site.read(kernel, channel, at(c), *map(at, taps))
-        for operand in (bias, *per_channel):
+        for operand in per_channel:
             site.along(operand, channel)
         output = (at(n), channel, *map(at, outer))
         if like_output is not None and site.value(like_output) is not None:
@@ -120,18 +116,21 @@ def transposed_convolution(site: Site) -> None:
     ]
     c = site.axis("c", weight[0] // groups, "channel")
     taps = _taps(site, windows)
-    seen = []
-    for w, p, (name, _, _) in zip(windows, outer, names, strict=True):
-        landing = [w.pad + i - w.dilation * r for i in range(min(w.stride, w.made)) for r in range(w.kernel)]
-        near = [x // w.stride for x in landing if x % w.stride == 0]
-        if not near:
-            raise NoRuleError
-        seen.append(at(p, site.axis(f"{name}_near", max(near) - min(near) + 1, whole=True), offset=min(near)))
+    seen = [_near(site, w, p, name) for w, p, (name, _, _) in zip(windows, outer, names, strict=True)]
     channel = at((g, weight[1]), k)
     site.read(0, at(n), at((g, weight[0] // groups), c), *seen)
     site.read(1, at((g, weight[0] // groups), c), at(k), *map(at, taps))
     site.along(2, channel)
     site.write(0, at(n), channel, *(at((p, w.stride), i) for p, i, w in zip(outer, rest, windows, strict=True)))
+
+
+def _near(site: Site, w: _Window, axis: int, name: str) -> Index:
+    """Input element o' + j for every j such that a tap of it lands on some s o' + rest."""
+    landing = (w.pad + i - w.dilation * r for i in range(min(w.stride, w.made)) for r in range(w.kernel))
+    near = [x // w.stride for x in landing if x % w.stride == 0]
+    if not near:
+        raise NoRuleError
+    return at(axis, site.axis(f"{name}_near", max(near) - min(near) + 1, whole=True), offset=min(near))
 
 
 def pool(site: Site) -> None:
