@@ -4,14 +4,17 @@ Nothing else maps names to numbers. What a plan says of an object that the probl
 of tiles, a queue) is a fault; what it does to the scratchpad is for the verifier to judge.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, NamedTuple
 
 from cosma.instructions import Instruction, Schedule
-from cosma.modes import Run
+from cosma.modes import Mode, Run
+from cosma.nest import Tiling
 from cosma.plan import Drop, Execute, Load, Named, Place, Plan, Store, Streaming
 from cosma.problem import Problem
+from cosma.recount import mode_of
 
 
 def to_names(schedule: Schedule, problem: Problem) -> tuple[Named, ...]:
@@ -57,22 +60,53 @@ class _Writer:
                 places.append(Place(self._name(a), offset, problem.sizes[a]))
         self.queues |= dict.fromkeys(problem.operands[i.number], "compute")
         over = tuple(self._name(w.input) for w in mode.overwrites)
-        return [*named, Execute("execute", "compute", operator.name, i.run.mode, mode.tiles, tuple(places), over)]
+        run = Execute("execute", "compute", operator.name, i.run.mode, mode.tiles, tuple(places), mode.tiling, over)
+        return [*named, run]
 
     def _name(self, a: int) -> str:
         return self.problem.graph.tensors[a].name
 
 
-def to_numbers(plan: Plan, problem: Problem) -> tuple[Schedule, tuple[str, ...]]:
-    """The schedule that a plan states, and the faults of that: unknown names, modes, sizes that are not so.
+class Bound(NamedTuple):
+    """A plan in the numbers of a problem: the schedule, and what it says of objects that is not so.
 
-    What has an unknown name or mode is left out.
+    problem: with a mode more where the plan has larger tiles than any mode that is declared.
     """
-    read = _Reader(problem)
+
+    problem: Problem
+    schedule: Schedule
+    faults: tuple[str, ...]
+
+
+def to_numbers(plan: Plan, problem: Problem) -> Bound:
+    """The schedule that a plan states. What has an unknown name or mode is left out."""
+    read = _Reader(_with_tilings(plan, problem))
     for t, i in plan.with_steps():
         read.add(t, i)
     read.close()
-    return tuple(read.schedule), tuple(read.faults)
+    return Bound(read.problem, tuple(read.schedule), tuple(read.faults))
+
+
+def _with_tilings(plan: Plan, problem: Problem) -> Problem:
+    """The problem with the modes of those tilings of a plan that go beyond its own, counted here."""
+    tiled = [i for i in plan.instructions if isinstance(i, Execute) and i.tiling]
+    numbers = {v.name: i for i, v in enumerate(problem.graph.operators)} if tiled else {}
+    found = [(numbers[i.operator], i) for i in tiled if i.operator in numbers]
+    return with_tilings(problem, {v: i.tiling for v, i in found if i.mode == len(problem.modes[v])})
+
+
+def with_tilings(problem: Problem, tilings: Mapping[int, Tiling]) -> Problem:
+    """The problem with a mode more for each of some operators, counted from its tiling; without those that are none.
+
+    Only where streams and tiles are declared.
+    """
+    larger: dict[int, Mode] = {}
+    for v, tiling in tilings.items() if problem.uses_host else ():
+        nest = problem.graph.operators[v].nest
+        if nest is not None and v not in problem.on_host:
+            with suppress(ValueError):
+                larger[v] = replace(mode_of(nest, problem.tiler, tiling, problem.sizes), is_larger=True)
+    return problem.with_larger_tiles(larger) if larger else problem
 
 
 class _Reader:

@@ -11,6 +11,7 @@ from cosma.names import shown
 from cosma.plan import Source
 from cosma.problem import Problem
 from cosma.schedule.eviction import belady
+from cosma.schedule.larger import enlarged
 from cosma.schedule.placed import to_plan
 from cosma.schedule.timeline import Timeline
 from cosma.solvers import registry
@@ -18,18 +19,23 @@ from cosma.solvers.options import Options, Result
 from cosma.solvers.outcome import without_false_bound
 from cosma.target.fusion import fuse
 from cosma.target.hardware import Hardware
+from cosma.target.mode_sets import Modes, problem_of
 from cosma.target.quantisation import join_quantisation
 from cosma.verify import require_valid
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a model is read. None: the model's own element types; the hardware's fusion and weights."""
+    """How a model is read. None: the model's own element types; the hardware's fusion and weights.
+
+    modes: what operators may do besides keeping every operand in the scratchpad.
+    """
 
     dtype: DType | None = None
     fusion: Fusion | None = None
     weights: bool | None = None
     dims: dict[str, int] = field(default_factory=dict)
+    modes: Modes = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +62,12 @@ def state(imported: Imported, name: str, hardware: Hardware, settings: Settings)
     fusion = hardware.fusion if settings.fusion is None else settings.fusion
     weights = hardware.weights if settings.weights is None else settings.weights
     graph = fuse(join_quantisation(imported.graph), fusion)
-    problem = Problem(graph if weights else graph.without_weights(), hardware.memory)
+    graph = graph if weights else graph.without_weights()
+    problem = problem_of(graph, hardware.memory, settings.modes, hardware.tiler)
     dims = dict(sorted(settings.dims.items()))
-    source = Source(shown(name), problem.fingerprint(), settings.dtype, fusion, weights, dims)
+    source = Source(
+        shown(name), problem.fingerprint(), settings.dtype, fusion, weights, dims, settings.modes, problem.tiler
+    )
     return Prepared(imported, problem, source)
 
 
@@ -79,7 +88,8 @@ def solve(prepared: Prepared, hardware: Hardware, options: Options, deadline: De
     if outcome.best is None:
         return Result("infeasible", options.solver, states=outcome.states, size=outcome.size, why=outcome.why)
     generator = f"cosma {cosma.__version__}"
-    plan = to_plan(outcome.best, outcome.bound_bytes, prepared.source, hardware.name, options.solver, generator)
+    best = enlarged(outcome.best)
+    plan = to_plan(best, outcome.bound_bytes, prepared.source, hardware.name, options.solver, generator)
     require_valid(plan, problem)
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
     return Result(

@@ -12,7 +12,7 @@ address ^   +-------------+---      +- - - - - - - +          +------------+
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cosma.graph import Operator
 
@@ -48,7 +48,8 @@ class Mode:
     streamable operand is resident it is used where it lies, at no cost. workspace_bytes: scratchpad besides operands
     and buffers. overwrites: of operands that are not streamable. tiling: (axis, size) of its tiles, the outermost loop
     first, from which all other numbers follow (`cosma/recount.py`). tiles: how many there are.
-    on_host: the operator does not run on the accelerator, so all of its operands are streamed.
+    on_host: the operator does not run on the accelerator, so all of its operands are streamed. is_larger: another mode
+    with larger tiles and no more bytes, for one plan; none of those that are declared and searched.
     """
 
     streams: tuple[Stream, ...] = ()
@@ -57,6 +58,12 @@ class Mode:
     tiling: tuple[tuple[str, int], ...] = ()
     tiles: int = 1
     on_host: bool = False
+    is_larger: bool = False
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it is one of those that a problem was stated with."""
+        return not (self.on_host or self.is_larger)
 
     @property
     def is_choice(self) -> bool:
@@ -65,6 +72,7 @@ class Mode:
 
 
 PAPER = Mode()
+ModeSet = Literal["tile"]  # what may be declared besides: streams and tiles
 
 
 def host_mode(operator: Operator, sizes: Sequence[int]) -> Mode:

@@ -139,4 +139,5 @@ class Tiler:
         return dict(self.granularity).get(axis.kind, 1)
 
 
+PLAIN_TILES = Tiler()
 Tiling = tuple[tuple[str, int], ...]  # (axis, extent of a tile), the outermost loop first; other axes are not cut

@@ -13,6 +13,8 @@ from cosma.errors import InputError
 from cosma.files import read_input, write_atomic
 from cosma.graph import DType, Fusion
 from cosma.kinds import complain
+from cosma.modes import ModeSet
+from cosma.nest import PLAIN_TILES, Tiler
 from cosma.picture import Box, picture
 
 SCHEMA_VERSION = 2
@@ -58,7 +60,8 @@ class Place:
 class Execute:
     """Run `operator` in its mode number `mode`, in so many tiles.
 
-    places: where outputs lie from here on, and the workspace. overwritten: inputs that are gone after it.
+    tiling: (axis, rounds of a tile) of the loops that are cut, the outermost first. places: where outputs lie from here
+    on, and the workspace. overwritten: inputs that are gone after it.
     """
 
     op: Literal["execute"]
@@ -67,6 +70,7 @@ class Execute:
     mode: Count
     tiles: Count
     places: tuple[Place, ...]
+    tiling: tuple[tuple[str, Count], ...] = ()
     overwritten: tuple[str, ...] = ()
 
 
@@ -97,7 +101,10 @@ Named = Annotated[Load | Streaming | Execute | Store | Drop, Field(discriminator
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Source:
-    """What the plan is for: the model, how it was read, and the digest of the problem that came of it."""
+    """What the plan is for: the model, how it was read, and the digest of the problem that came of it.
+
+    modes: which besides the paper's were declared; tiler: what the machine's tiles are like.
+    """
 
     model: str
     fingerprint: str
@@ -105,6 +112,8 @@ class Source:
     fusion: Fusion
     weights: bool
     dims: dict[str, Annotated[int, Field(gt=0, lt=2**31)]]
+    modes: tuple[ModeSet, ...] = ()
+    tiler: Tiler = PLAIN_TILES
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
@@ -296,8 +305,8 @@ _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 def _stated(row: dict[str, object]) -> dict[str, object]:
-    """An entry of a plan as it is written: no list of what is overwritten where nothing is."""
-    return {key: value for key, value in row.items() if key != "overwritten" or value}
+    """An entry of a plan as it is written: no empty lists of tiles, nor of what is overwritten."""
+    return {key: value for key, value in row.items() if value or key not in ("tiling", "overwritten")}
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:
@@ -348,7 +357,7 @@ def _names(plan: Plan) -> Iterator[str]:
     yield from (plan.generator, plan.hardware, plan.solver, plan.source.model, *plan.source.dims)
     for i in plan.instructions:
         if isinstance(i, Execute):
-            yield from (i.operator, *i.overwritten)
+            yield from (i.operator, *i.overwritten, *(axis for axis, _ in i.tiling))
             yield from (p.tensor for p in i.places if p.tensor is not None)
         else:
             yield i.tensor

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import astuple, dataclass, field, replace
 
 from cosma.errors import InputError
 from cosma.graph import MAX_BYTES, Graph, Operator
 from cosma.modes import PAPER, Effects, Mode, Overwrite, Run, effects, fault, host_mode, operands
+from cosma.nest import PLAIN_TILES, Tiler
 from cosma.units import align_up
 
 
@@ -52,7 +54,8 @@ class Problem:
     """What has to be planned. Operators and tensors are indices into `graph`.
 
     Given: the scratchpad; for each operator its modes (default: the paper's one); and whether operators that fit in
-    none of these run on the host (`uses_host`), in a mode that is added to their others. Derived: `sizes[a]`, aligned
+    none of these run on the host (`uses_host`), in a mode that is added to their others; what the machine's tiles are
+    like, by which tilings are counted again. Derived: `sizes[a]`, aligned
     up; `operands[v]`; `working_sets[v]`, the bytes that v takes with every operand resident, in the mode that takes
     least; `least_bytes[v]`, the same over all its runs in the scratchpad; `runs[v]`, a run that fits: with every
     operand resident if that does, or else with the least bytes; `on_host`, the operators that run there;
@@ -65,6 +68,7 @@ class Problem:
     memory: Memory
     modes: tuple[tuple[Mode, ...], ...] = ()
     uses_host: bool = False
+    tiler: Tiler = PLAIN_TILES
     sizes: tuple[int, ...] = field(init=False, repr=False)
     operands: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     working_sets: tuple[int, ...] = field(init=False, repr=False)
@@ -136,6 +140,13 @@ class Problem:
     def with_capacity(self, capacity_bytes: int) -> "Problem":
         """The same problem on a scratchpad of another size."""
         return replace(self, memory=replace(self.memory, capacity_bytes=capacity_bytes))
+
+    def with_larger_tiles(self, modes: Mapping[int, Mode]) -> "Problem":
+        """The same problem, in which some operators have one more mode, the last, for a plan: nothing else changes."""
+        extended = copy(self)
+        added = ((*own, modes[v]) if v in modes else own for v, own in enumerate(self.modes))
+        object.__setattr__(extended, "modes", tuple(added))
+        return extended
 
     def has_choice(self, v: int) -> bool:
         """Whether operator v can be run otherwise than with every operand where it lies, and not on the host alone."""
@@ -244,12 +255,19 @@ class Problem:
         content: dict[str, object] = {
             "tensors": [[t.name, t.size_bytes, t.kind] for t in self.graph.tensors],
             "operators": [
-                [v.name, list(v.inputs), list(v.outputs), [self._stated(v, mode) for mode in modes if not mode.on_host]]
+                [
+                    v.name,
+                    list(v.inputs),
+                    list(v.outputs),
+                    [self._stated(v, m) for m in modes if not (m.on_host or m.is_larger)],
+                ]
                 for v, modes in zip(self.graph.operators, self.modes, strict=True)
             ],
         }
         if self.uses_host:
             content["uses_host"] = True
+        if self.tiler != PLAIN_TILES:
+            content["tiler"] = astuple(self.tiler)
         return "sha256:" + hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
     def _stated(self, operator: Operator, mode: Mode) -> list[object]:

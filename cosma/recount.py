@@ -10,6 +10,7 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
+from cosma.modes import Mode, Stream
 from cosma.nest import Access, Index, Nest, Tiler, Tiling
 
 Loops = list[tuple[int, list[range]]]  # (axis, the rounds of each tile), the outermost first
@@ -45,6 +46,20 @@ def recount(nest: Nest, tiler: Tiler, tiling: Tiling) -> Recount:
         operands[access.tensor] = Taken(*(a + b for a, b in zip(before, found, strict=True)))
     workspace = sum(_accumulators(nest, tiler, access, loops) for access in nest.accesses if access.written)
     return Recount(workspace, prod(len(tiles) for _, tiles in loops), operands)
+
+
+def mode_of(nest: Nest, tiler: Tiler, tiling: Tiling, sizes: Sequence[int]) -> Mode:
+    """The mode of a tiling, with tensors of these sizes (bytes). Raises ValueError where it is none of the nest.
+
+    An operand that its buffer would hold as a whole is none of its streams.
+    """
+    found = recount(nest, tiler, tiling)
+    streams = (
+        Stream(a, *taken)
+        for a, taken in found.operands.items()
+        if taken.buffer_bytes < sizes[a] or taken.moved_bytes < sizes[a]
+    )
+    return Mode(tuple(streams), found.workspace_bytes, (), tuple(tiling), found.tiles)
 
 
 def _loops(nest: Nest, tiler: Tiler, tiling: Tiling) -> Loops:

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from cosma.binding import to_numbers
+from cosma.binding import Bound, to_numbers
 from cosma.errors import VerificationError
-from cosma.instructions import Instruction, Schedule, with_steps
+from cosma.instructions import Instruction, Schedule, runs_of, with_steps
 from cosma.modes import Effects, Overwrite
 from cosma.plan import Claims, Plan
 from cosma.problem import Problem
+from cosma.recount import mode_of
 
 MAX_VIOLATIONS = 100
 
@@ -44,9 +45,9 @@ def check(plan: Plan, problem: Problem) -> Replay:
     if plan.alignment_bytes % problem.memory.alignment_bytes:
         needed = problem.memory.alignment_bytes
         faults.append(f"planned for an alignment of {plan.alignment_bytes} B, the hardware needs {needed} B")
-    schedule, unlike = to_numbers(plan, problem)
-    found = replay(schedule, problem)
-    faults += [*unlike, *found.violations, *_false_claims(plan.claims, found)]
+    bound = to_numbers(plan, problem)
+    found = replay(bound.schedule, bound.problem)
+    faults += [*bound.faults, *found.violations, *_miscounted(bound), *_false_claims(plan.claims, found)]
     return replace(found, violations=tuple(faults[:MAX_VIOLATIONS]))
 
 
@@ -59,6 +60,21 @@ def bound_holds(plan: Plan, problem: Problem) -> bool:
 def replay(schedule: Schedule, problem: Problem) -> Replay:
     """Carry out a schedule on a machine that knows the rules, and count. O(instructions log n)."""
     return _Machine(schedule, problem).run()
+
+
+def _miscounted(bound: Bound) -> Iterator[str]:
+    """Modes in which operators run and whose numbers are not those of their tiling, counted tile by tile."""
+    problem = bound.problem
+    for v, run in runs_of(bound.schedule):
+        mode, operator = problem.modes[v][run.mode], problem.graph.operators[v]
+        if not mode.tiling or not run.streamed:
+            continue
+        if operator.nest is None:
+            yield f"operator {operator.name!r} runs in tiles, and no rule says what they touch"
+            continue
+        counted = mode_of(operator.nest, problem.tiler, mode.tiling, problem.sizes)
+        if set(mode.streams) != set(counted.streams) or mode.workspace_bytes != counted.workspace_bytes:
+            yield f"operator {operator.name!r}: mode {run.mode} is not what its tiles {dict(mode.tiling)} take and move"
 
 
 def _false_claims(claims: Claims, found: Replay) -> Iterator[str]:

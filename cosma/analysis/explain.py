@@ -67,7 +67,7 @@ def explain(plan: Plan, problem: Problem, deadline: Deadline) -> Explanation:
 
     What would help takes integer programmes; those that are not solved by the deadline are left out.
     """
-    schedule, _ = to_numbers(plan, problem)
+    problem, schedule, _ = to_numbers(plan, problem)
     timeline, stays = _timeline(schedule, problem), stays_of(schedule, problem)
     reasons = evictions(stays, timeline)
     return Explanation(

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cosma.plan import Plan
     from cosma.solvers.options import Options
     from cosma.target.hardware import Hardware
+    from cosma.target.mode_sets import Modes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _MOST_DIGITS = 100  # of a number, more than any has
@@ -50,6 +51,12 @@ model_options = together(
     click.option("--fusion", type=click.Choice(get_args(Fusion)), help="Operator fusion.  [default: the spec's]"),
     click.option(
         "--weights/--no-weights", default=None, help="Whether parameters share the scratchpad.  [default: the spec's]"
+    ),
+    click.option(
+        "--modes",
+        metavar="SETS",
+        help="How operators may run: tile (operands streamed piece by piece), all, or paper (every operand in the "
+        "scratchpad).  [default: all, or paper for solvers that cannot choose]",
     ),
     click.option(
         "--dim", "dims", multiple=True, metavar="NAME=N", help="Set a dynamic dimension, e.g. batch=1 or input:0=1."
@@ -126,10 +133,12 @@ def plan_and_settings(plan: Path, hw: str | None, scratchpad: str | None) -> "tu
     document = read_plan(plan)
     source = document.source
     if hw is None and scratchpad is None:
-        hardware = Hardware(document.hardware, document.capacity_bytes, alignment_bytes=document.alignment_bytes)
+        hardware = Hardware(
+            document.hardware, document.capacity_bytes, alignment_bytes=document.alignment_bytes, tiler=source.tiler
+        )
     else:
         hardware = hardware_of(hw, scratchpad)
-    return document, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims)
+    return document, hardware, Settings(source.dtype, source.fusion, source.weights, source.dims, source.modes)
 
 
 def planned(plan: Path, model: Path, hw: str | None, scratchpad: str | None) -> "tuple[Plan, Prepared, Hardware]":
@@ -211,11 +220,28 @@ def check_plot(plot: Path | None, *kept: Path | None) -> None:
         check_writable(plot, *kept)
 
 
-def settings_of(dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], **_: Any) -> "Settings":
+def settings_of(
+    dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], modes: str | None = None,
+    solver: str = "auto", **_: Any,
+) -> "Settings":  # fmt: skip
     """How the model is to be read. Raises InputError."""
     from cosma.compile import Settings
 
-    return Settings(dtype, fusion, weights, dims_of(dims))
+    return Settings(dtype, fusion, weights, dims_of(dims), modes_of(modes, [solver]))
+
+
+def modes_of(text: str | None, solvers: Sequence[str]) -> "Modes":
+    """The mode sets that a flag declares; where it is not given, all that every one of the solvers can choose from.
+
+    Raises InputError.
+    """
+    from cosma.solvers.registry import SOLVERS
+    from cosma.target.mode_sets import parse_modes
+
+    if text is None:
+        names = [solver.split(":")[0] for solver in solvers]
+        text = "all" if all(name not in SOLVERS or SOLVERS[name].chooses_modes for name in names) else "paper"
+    return parse_modes(text)
 
 
 def dims_of(texts: tuple[str, ...]) -> dict[str, int]:

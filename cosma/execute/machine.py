@@ -81,7 +81,7 @@ class Machine:
 
     def run(self) -> Executed:
         """Execute every instruction."""
-        schedule, _ = to_numbers(self.plan, self.problem)
+        self.problem, schedule, _ = to_numbers(self.plan, self.problem)
         self._allocate()
         self._begin = time.perf_counter()
         for t, i in with_steps(schedule):

@@ -7,7 +7,7 @@ kept the plan; if that was false, a rebuilt plan is still a valid one, of the by
 from dataclasses import asdict
 from typing import Any
 
-from cosma.binding import to_names, to_numbers
+from cosma.binding import to_names, to_numbers, with_tilings
 from cosma.compile import Prepared
 from cosma.errors import InputError
 from cosma.instructions import Instruction
@@ -21,8 +21,10 @@ Kept = dict[str, Any]  # JSON can hold it
 
 def keep(plan: Plan, problem: Problem, bound_name: str) -> Kept:
     """Of a plan that is proved optimal: its schedule in numbers, its claims, and what the proof rests on."""
-    schedule, _ = to_numbers(plan, problem)
+    problem, schedule, _ = to_numbers(plan, problem)
+    larger = {v: modes[-1].tiling for v, modes in enumerate(problem.modes) if modes[-1].is_larger}
     return {
+        "larger": list(larger.items()),
         "schedule": [[i.op, i.number, i.offset, i.run.mode, sorted(i.run.streamed), i.places] for i in schedule],
         "claims": asdict(plan.claims),
         "bound_name": bound_name,
@@ -49,7 +51,8 @@ def rebuild(kept: Any, prepared: Prepared) -> tuple[Plan, str]:
 
 def _plan(kept: Any, prepared: Prepared) -> Plan:
     """The plan from its kept form. Fields of other types and negative numbers are refused by the classes themselves."""
-    problem = prepared.problem
+    tilings = {v: tuple((axis, size) for axis, size in tiling) for v, tiling in kept["larger"]}
+    problem = with_tilings(prepared.problem, tilings)
     schedule = tuple(
         Instruction(op, index, offset, Run(mode, frozenset(streamed)), tuple((a, at) for a, at in places))
         for op, index, offset, mode, streamed, places in kept["schedule"]

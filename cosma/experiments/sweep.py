@@ -126,7 +126,7 @@ def answer(prepared: Prepared, hardware: Hardware, options: Options) -> Answer:
 
 def _facts(plan: Plan, problem: Problem, bound_name: str) -> Answer:
     """The answer that a verified plan is."""
-    schedule, _ = to_numbers(plan, problem)
+    schedule = to_numbers(plan, problem).schedule
     kinds = [i.op for i in schedule]
     claims, order = plan.claims, tuple(v for v, _ in runs_of(schedule))
     return Answer(

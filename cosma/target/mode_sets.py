@@ -1,0 +1,33 @@
+"""Mode sets: what `--modes` declares, and the problem of running a graph in those modes."""
+
+from typing import get_args
+
+from cosma.errors import InputError
+from cosma.graph import Graph
+from cosma.modes import ModeSet
+from cosma.nest import Tiler
+from cosma.problem import Memory, Problem
+from cosma.target.spec import hint
+from cosma.target.tiling import modes_of
+
+MODE_SETS: tuple[ModeSet, ...] = get_args(ModeSet)
+WORDS = (*MODE_SETS, "all", "paper")
+Modes = tuple[ModeSet, ...]
+
+
+def parse_modes(text: str) -> Modes:
+    """The mode sets of a comma-separated list; "all" is every one, "paper" none. Raises InputError."""
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in WORDS:
+            raise InputError(f"--modes {text!r}: {word!r} is unknown{hint(word, WORDS)}; use {', '.join(WORDS)}")
+    if len(words) > 1 and {"all", "paper"} & set(words):
+        raise InputError(f"--modes {text!r}: 'all' and 'paper' stand alone; use one of them or a list of the others")
+    return MODE_SETS if words == ["all"] else tuple(name for name in MODE_SETS if name in words)
+
+
+def problem_of(graph: Graph, memory: Memory, modes: Modes, tiler: Tiler) -> Problem:
+    """The problem of running a graph: with streams and tiles, and on the host what fits in none of them, or neither."""
+    if "tile" not in modes:
+        return Problem(graph, memory)
+    return Problem(graph, memory, modes_of(graph, memory, tiler), uses_host=True, tiler=tiler)
