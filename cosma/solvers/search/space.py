@@ -11,8 +11,10 @@ compare all combinations with brute force.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 from cosma.problem import Problem
 
@@ -44,6 +46,9 @@ class State(NamedTuple):
     live: int
     ready: int
 
+Step = tuple[int, list[int], State]  # what it costs, the operators that run, the state after them
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -74,7 +79,7 @@ class Space:
     _effects: dict[int, tuple[int, int, int]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        n = len(self.operators)
+        n = len(self.needs)
         successors, ancestors = [0] * n, [0] * n
         for v in range(n):
             for p in bits(self.needs[v]):
@@ -104,7 +109,7 @@ class Space:
         """
         branches = self._branches()
         first: dict[tuple[tuple[int, ...], int], int] = {}
-        older = [0] * len(self.operators)
+        older = [0] * len(self.needs)
         for v, branch in enumerate(branches):
             if branch is not None:
                 key = (self.inputs[v], branch)
@@ -117,9 +122,9 @@ class Space:
 
         None where the branch ends in several places or nowhere: no two of those are alike.
         """
-        numbers: dict[tuple[int, int, int, int, int], int] = {}
-        branches: list[int | None] = [None] * len(self.operators)
-        for v in range(len(self.operators) - 1, -1, -1):
+        numbers: dict[tuple[int, int, int, int, int, int], int] = {}
+        branches: list[int | None] = [None] * len(self.needs)
+        for v in range(len(self.needs) - 1, -1, -1):
             outputs = self.outputs[v]
             readers = self.readers[outputs[0]] if len(outputs) == 1 else 0
             if not readers or readers & (readers - 1):
@@ -127,9 +132,18 @@ class Space:
             after = readers.bit_length() - 1
             end, rest = (after, -1) if len(self.inputs[after]) > 1 else (-1, branches[after])
             if rest is not None:
-                shape = (self.extra[v], self.sizes[outputs[0]], self.eviction[outputs[0]], end, rest)
+                role = self.role(end, outputs[0]) if end >= 0 else 0
+                shape = (self.kind(v), self.sizes[outputs[0]], self.eviction[outputs[0]], end, role, rest)
                 branches[v] = numbers.setdefault(shape, len(numbers))
         return branches
+
+    def kind(self, v: int) -> int:
+        """Equal for operators that take and move alike, names left out."""
+        return self.extra[v]
+
+    def role(self, _v: int, _a: int) -> int:
+        """Equal for inputs of operator v that can be exchanged without changing what it takes and moves."""
+        return 0
 
     def moves(self, state: State, rules: Rules) -> Iterator[int]:
         """The operators worth running next."""
@@ -155,6 +169,28 @@ class Space:
         live = sum(self.sizes[a] for a in bits(self.start_resident))
         ready = sum(1 << v for v, needs in enumerate(self.needs) if not needs)
         return State(0, self.start_resident, 0, live, ready)
+
+    @property
+    def base(self) -> int:
+        """Bytes that every schedule pays, charged at the start."""
+        return 0
+
+    def steps(self, state: State, budget: int, rules: Rules, most: int | None = None) -> Iterator[Step]:
+        """The ways on from a state that are worth trying, of cost below `budget`.
+
+        For each operator at most `most` eviction sets, if given. Raises TooManyEvictions unless it is.
+        """
+        for v in self.moves(state, rules):
+            for cost, _, before in some(self.evictions(state, v, budget, rules), most):
+                path = [v]
+                after = self.run(before, v)
+                if rules.finish:
+                    after = self.free_moves(after, path)
+                yield cost, path, after
+
+    def must_pay(self, a: int, state: State) -> int:
+        """The least bytes that evicting tensor a costs in the end, whatever follows."""
+        return self.eviction_cost(a, state.hosted)
 
     def eviction_cost(self, a: int, hosted: int) -> int:
         """Bytes that evicting tensor a costs in the end: its load, and its store if the host has no copy."""
@@ -214,7 +250,7 @@ class Space:
     def _finish(self, state: State, i: int, capacity: int, path: list[int]) -> State | None:
         todo = self.finishing[i] & ~state.executed
         needed, size, cost = self._effect(todo)
-        if needed & ~state.resident or size > self.sizes[i] or cost > self.eviction_cost(i, state.hosted):
+        if needed & ~state.resident or size > self.sizes[i] or cost > self.must_pay(i, state):
             return None
         at = len(path)
         for v in bits(todo):
@@ -309,7 +345,7 @@ class Space:
             result.append(mask)
         return result
 
-    def dominates(self, cost: int, a: tuple[int, int], other: int, b: tuple[int, int]) -> bool:
+    def dominates(self, _executed: int, cost: int, a: tuple[int, int], other: int, b: tuple[int, int]) -> bool:
         """Whether a state (resident, hosted) reached at `cost` makes another with the same operators executed useless.
 
         Dominance (docs/problem.md#dominance). The first can imitate the second: it evicts what it alone
@@ -323,6 +359,15 @@ class Space:
         for t in bits(a[0] & b[0] & b[1] & ~a[1]):
             cost += self.eviction[t] - self.sizes[t]
         return cost <= other
+
+
+def some(ways: Iterator[T], most: int | None) -> Iterator[T]:
+    """The first few of the ways on, or all; a beam need not see them all, nor know that there are too many."""
+    if most is None:
+        yield from ways
+    else:
+        with suppress(TooManyEvictions):
+            yield from islice(ways, most)
 
 
 def bits(mask: int) -> Iterator[int]:
