@@ -17,6 +17,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from cosma.problem import Problem
+from cosma.solvers.search.twins import older_twins
 
 MAX_FINISH = 64  # operators that one free move may run
 _MOST_EFFECTS = 20_000  # remembered effects of such moves; a bound on memory
@@ -45,6 +46,7 @@ class State(NamedTuple):
     hosted: int
     live: int
     ready: int
+
 
 Step = tuple[int, list[int], State]  # what it costs, the operators that run, the state after them
 T = TypeVar("T")
@@ -75,7 +77,7 @@ class Space:
     successors: tuple[int, ...] = field(init=False)
     ancestors: tuple[int, ...] = field(init=False)
     finishing: tuple[int, ...] = field(init=False)  # tensor -> its readers and all their ancestors
-    older_twins: tuple[int, ...] = field(init=False)  # operator -> mask of those to run first, see _find_twins
+    older_twins: tuple[int, ...] = field(init=False)  # operator -> mask of those to run first, see twins.py
     _effects: dict[int, tuple[int, int, int]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,45 +99,9 @@ class Space:
         object.__setattr__(self, "successors", tuple(successors))
         object.__setattr__(self, "ancestors", tuple(ancestors))
         object.__setattr__(self, "finishing", tuple(finishing))
-        object.__setattr__(self, "older_twins", tuple(self._find_twins()))
-
-    def _find_twins(self) -> list[int]:
-        """For each operator the earlier ones that start a branch just like the one that it starts.
-
-        The twins rule. A branch is a chain of operators, each reading nothing but the result of the one
-        before, up to a tensor with one reader. Two branches that read the same tensors, have the same
-        sizes and end at the same operator can be exchanged without changing anything else; so of two that
-        have not begun, the one with the smaller number may go first.
-        """
-        branches = self._branches()
-        first: dict[tuple[tuple[int, ...], int], int] = {}
-        older = [0] * len(self.needs)
-        for v, branch in enumerate(branches):
-            if branch is not None:
-                key = (self.inputs[v], branch)
-                older[v] = first.get(key, 0)
-                first[key] = older[v] | 1 << v
-        return older
-
-    def _branches(self) -> list[int | None]:
-        """For each operator the number of the branch that it starts, its inputs left out; alike have the same number.
-
-        None where the branch ends in several places or nowhere: no two of those are alike.
-        """
-        numbers: dict[tuple[int, int, int, int, int, int], int] = {}
-        branches: list[int | None] = [None] * len(self.needs)
-        for v in range(len(self.needs) - 1, -1, -1):
-            outputs = self.outputs[v]
-            readers = self.readers[outputs[0]] if len(outputs) == 1 else 0
-            if not readers or readers & (readers - 1):
-                continue
-            after = readers.bit_length() - 1
-            end, rest = (after, -1) if len(self.inputs[after]) > 1 else (-1, branches[after])
-            if rest is not None:
-                role = self.role(end, outputs[0]) if end >= 0 else 0
-                shape = (self.kind(v), self.sizes[outputs[0]], self.eviction[outputs[0]], end, role, rest)
-                branches[v] = numbers.setdefault(shape, len(numbers))
-        return branches
+        shapes = [(self.kind(v), *((self.sizes[a], self.eviction[a]) for a in o)) for v, o in enumerate(self.outputs)]
+        twins = older_twins(self.inputs, self.outputs, self.readers, shapes, self.role)
+        object.__setattr__(self, "older_twins", tuple(twins))
 
     def kind(self, v: int) -> int:
         """Equal for operators that take and move alike, names left out."""

@@ -4,7 +4,7 @@ Costs are bytes of non-compulsory traffic, addresses left out. Nothing here is r
 the deadline depends on the machine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -23,7 +23,8 @@ Bound = Callable[[State], int]  # a lower bound on the cost still to come
 class SearchResult:
     """What a search knows. order: operators of the space, or None. bound: proven for all schedules.
 
-    complete: whether the search ran to its end, so that no schedule costs less than min(cost, cutoff).
+    complete: whether the search ran to its end, so that no schedule costs less than min(cost, cutoff). end: the state
+    that the order ends in.
     """
 
     order: tuple[int, ...] | None
@@ -31,6 +32,7 @@ class SearchResult:
     bound: int
     states: int
     complete: bool
+    end: State | None = None
 
 
 # How a state was reached: the operators run last, and what was before. It outlives the state, so it holds none.
@@ -69,15 +71,32 @@ def best_first(
     the same operators executed dominates them. Stops at `state_limit` states or the deadline; the
     least sum still open is then the bound. `variant` breaks ties differently: another optimum, maybe.
     """
+    return next(ends(space, to_come, cutoff, state_limit, deadline, rules, variant))
+
+
+def ends(
+    space: Space,
+    to_come: Bound,
+    cutoff: int,
+    state_limit: int,
+    deadline: Deadline,
+    rules: Rules = ALL_RULES,
+    variant: int = 0,
+) -> Iterator[SearchResult]:
+    """The states in which a schedule may end, the cheapest first, as `best_first` finds them; the last has no end.
+
+    Those that another dominates are left out.
+    """
     search = _BestFirst(space, to_come, cutoff, state_limit, deadline, rules, variant)
     search.add(_first(space, rules))
     while search.heap:
         bound, _, _, node = heappop(search.heap)
         if node.state.executed == space.everything:
-            return SearchResult(_order(node), node.cost, node.cost, search.states, True)
-        if not search.expand(node):
-            return SearchResult(None, cutoff, bound, search.states, False)
-    return SearchResult(None, cutoff, cutoff, search.states, True)
+            yield SearchResult(_order(node), node.cost, node.cost, search.states, True, node.state)
+        elif not search.expand(node):
+            yield SearchResult(None, cutoff, bound, search.states, False)
+            return
+    yield SearchResult(None, cutoff, cutoff, search.states, True)
 
 
 def _first(space: Space, rules: Rules) -> _Node:
@@ -170,7 +189,7 @@ def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadli
     if not layers[count]:
         return None
     best = min(layers[count].values(), key=lambda n: n.cost)
-    return SearchResult(_order(best), best.cost, 0, states, False)
+    return SearchResult(_order(best), best.cost, 0, states, False, best.state)
 
 
 def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int = 0) -> SearchResult:
