@@ -8,6 +8,7 @@ as the path needs them: of each part and entry the cheapest exits first. Parts a
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from cosma.deadline import Deadline
 from cosma.modes import Run
@@ -61,12 +62,12 @@ class Ends:
     def cheapest(self, exit_: int) -> tuple[int, tuple[int, ...]]:
         """The cheapest way found to an exit, what was found for others and changed at the end included."""
         return min(
-            ((cost + self._change(other, exit_), steps) for other, (cost, steps) in sorted(self.found.items())),
+            ((cost + self.change(other, exit_), steps) for other, (cost, steps) in sorted(self.found.items())),
             key=lambda x: x[0],
             default=(_NO_CUTOFF, ()),
         )
 
-    def _change(self, before: int, after: int) -> int:
+    def change(self, before: int, after: int) -> int:
         """Bytes that it takes to make one exit of another: store the tensor, leave it, or load it again."""
         stored = self.store if before == 0 and after != 0 else 0
         return stored + (self.size if before == 2 and after != 2 else 0)
@@ -115,9 +116,7 @@ class Chain:
                 size = space.sizes[space.left] if space.left >= 0 else 0
                 store = space.eviction[space.left] - size if space.left >= 0 else 0
                 known = self.ends[space.key] = Ends(space, coming, size, store)
-                known.advance()
-                if known.stopped:
-                    self._beams(known)
+                known.bound = space.base
             self.steps[k, entry] = known
         return self.steps[k, entry]
 
@@ -140,34 +139,48 @@ class Chain:
     def solve(self) -> Found:
         """The optimum, or what the limits allow."""
         while True:
-            path, bound = self._path(Ends.least)
+            path, bound = self._path(self._least)
             waiting = {id(step): step for step, exit_ in path if step.cheapest(exit_)[0] > step.bound}
             open_ = [step for step in waiting.values() if not step.stopped]
             if not open_ or self.deadline.passed:
                 break
             for step in open_:
                 step.advance()
-        best, cost = self._path(lambda step, exit_: step.cheapest(exit_)[0])
+                if step.stopped and not step.found:
+                    self._beams(step)
+        best, cost = self._path(lambda k, entry, exit_: self._ends(k, entry).cheapest(exit_)[0])
         states = sum(step.states for step in self.ends.values())
         if cost >= _NO_CUTOFF:
             return Found(None, (), _NO_CUTOFF, bound, states, len(self.ends))
         order, runs = self._joined(best)
         return Found(order, runs, cost, bound, states, len(self.ends))
 
-    def _path(self, price: Callable[[Ends, int], int]) -> tuple[list[tuple[Ends, int]], int]:
-        """The cheapest path through the exits of all parts: (part, exit) each, and its price."""
-        best: dict[int, tuple[int, list[tuple[Ends, int]]]] = {0: (0, [])}
+    def _least(self, k: int, entry: int, exit_: int) -> int:
+        """A lower bound on the cost of part k from an entry state to an exit state.
+
+        A part may begin by making another entry state of its own, so it costs at most that more than from there.
+        """
+        best = self._ends(k, entry).least(exit_)
+        if k:
+            before = self._ends(k - 1, 0)
+            for other in range(len(_EXITS)):
+                if other != entry and (k, other) in self.steps:
+                    best = max(best, self.steps[k, other].least(exit_) - before.change(other, entry))
+        return best
+
+    def _path(self, price: Callable[[int, int, int], int]) -> tuple[list[tuple[Ends, int]], int]:
+        """The cheapest path through the exits of all parts: (part, exit) each, and its price; settled ones first."""
+        best: dict[int, tuple[int, int, list[tuple[Ends, int]]]] = {0: (0, 0, [])}
         for k in range(len(self.parts)):
-            after: dict[int, tuple[int, list[tuple[Ends, int]]]] = {}
-            last = k + 1 == len(self.parts)
-            for entry, (paid, path) in best.items():
+            after: dict[int, tuple[int, int, list[tuple[Ends, int]]]] = {}
+            exits = range(len(_EXITS) if k + 1 < len(self.parts) else 1)
+            for (entry, (paid, open_, path)), exit_ in product(best.items(), exits):
                 step = self._ends(k, entry)
-                for exit_ in (0,) if last else range(len(_EXITS)):
-                    total = paid + price(step, exit_)
-                    if total < after.get(exit_, (2 * _NO_CUTOFF * len(self.parts), []))[0]:
-                        after[exit_] = (total, [*path, (step, exit_)])
+                total, unsettled = paid + price(k, entry, exit_), open_ + (step.cheapest(exit_)[0] > step.bound)
+                if exit_ not in after or (total, unsettled) < after[exit_][:2]:
+                    after[exit_] = (total, unsettled, [*path, (step, exit_)])
             best = after
-        total, path = best[0]
+        total, _, path = best[0]
         return path, total
 
     def _joined(self, path: Sequence[tuple[Ends, int]]) -> tuple[tuple[int, ...], tuple[Run, ...]]:
@@ -176,8 +189,8 @@ class Chain:
         runs = list(self.problem.runs)
         for k, (step, exit_) in enumerate(path):
             part = self.parts[k]
-            local, ways = step.space.decode(step.cheapest(exit_)[1])
-            order += [part.start + v for v in local]
-            for v, run in runs_of(self.problem, step.space, range(part.start, part.end), ways):
+            inside = range(part.start, part.end)
+            for v, run in runs_of(self.problem, step.space, inside, step.cheapest(exit_)[1]):
+                order.append(v)
                 runs[v] = run
         return tuple(order), tuple(runs)

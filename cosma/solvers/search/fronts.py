@@ -69,19 +69,20 @@ class _Table:
 class Menu:
     """The ways to run one operator; operands by their position.
 
-    streamable: mask of operands that some mode can stream. cheap: those that each mode can stream in no more room and
-    for no more bytes than it takes to load them. floor: least bytes that operands of its own and outputs of the graph
+    classes: by position, the first operand that can be exchanged with it. streamable: mask of operands that some mode
+    can stream. cheap: those that each mode can stream in no more room and for no more bytes than it takes to load them.
+    floor: least bytes that operands of its own and outputs of the graph
     move in any way that fits. whole: room in which the operator moves no more than that, and streams nothing that is
     tracked; NEVER if it cannot. least_moved: by position, the least bytes that streaming or loading takes. ways: (mode,
-    mask of streamed operands) by number; 0 is the one of `whole`.
+    mask of streamed operands that are not tracked) by number; 0 is the one of `whole`.
     """
 
     kind: int
-    stated: tuple["Stated", ...]
     roles: tuple[Role, ...]
     sizes: tuple[int, ...]
     capacity: int
     tables: dict[int, _Table]
+    classes: tuple[int, ...] = ()
     streamable: int = 0
     cheap: int = 0
     floor: int = 0
@@ -93,6 +94,7 @@ class Menu:
 
     def __post_init__(self) -> None:
         tracked = [p for p, role in enumerate(self.roles) if role.is_tracked]
+        self.classes = self._find_classes()
         can = np.any([t.can.any(axis=1) for t in self.tables.values()], axis=0)
         self.streamable = sum(1 << p for p in tracked if can[p])
         costs = [t.can & (np.maximum(t.buffer, t.moved) <= np.array(self.sizes)[:, None]) for t in self.tables.values()]
@@ -108,24 +110,29 @@ class Menu:
         """Masks of the tracked inputs that modes overwrite."""
         return tuple(self.tables)
 
-    def alike(self, position: int) -> int:
-        """The first position that can be exchanged with this one without changing the modes."""
-        this = (self.roles[position], self.sizes[position])
-        for p in range(position):
-            if (self.roles[p], self.sizes[p]) == this and self._exchanged(p, position) == self._exchanged(p, p):
-                return p
-        return position
-
-    def _exchanged(self, p: int, q: int) -> list["Stated"]:
-        new = {p: q, q: p}
-        return sorted(
-            (
-                room,
-                tuple(sorted((new.get(place, place), *rest) for place, *rest in streams)),
-                sum(1 << new.get(place, place) for place in range(len(self.sizes)) if over >> place & 1),
+    def _find_classes(self) -> tuple[int, ...]:
+        """For each operand the first that can be exchanged with it: in each mode the same can be done with both."""
+        first: dict[object, int] = {}
+        found = []
+        for p, (role, size) in enumerate(zip(self.roles, self.sizes, strict=True)):
+            columns = (
+                (over, over >> p & 1, t.can[p].tobytes(), t.buffer[p].tobytes(), t.moved[p].tobytes())
+                for over, t in self.tables.items()
             )
-            for room, streams, over in self.stated
-        )
+            found.append(first.setdefault((role, size, *columns), p))
+        return tuple(found)
+
+    def _canonical(self, streamed: int) -> int:
+        """The same number of operands of each class, the first ones: they have the same front."""
+        count = [0] * len(self.sizes)
+        for p, first in enumerate(self.classes):
+            count[first] += streamed >> p & 1
+        mask = 0
+        for p, first in enumerate(self.classes):
+            if count[first]:
+                mask |= 1 << p
+                count[first] -= 1
+        return mask
 
     def _find_whole(self) -> None:
         front = self.front(0, 0) if 0 in self.tables else Front((), (), ())
@@ -147,7 +154,7 @@ class Menu:
                 room += least
                 if self.roles[p] is Role.SENT:
                     moved += np.where(table.can[p], np.minimum(table.moved[p], size), size)
-        front = self._front(table, table.number, room, moved, np.zeros(len(room), dtype=np.int64))
+        front = self._front(table, table.number, room, moved)
         least_moved = []
         for p, size in enumerate(self.sizes):
             here = np.minimum(np.where(table.can[p], table.buffer[p], size), size)
@@ -161,6 +168,8 @@ class Menu:
         Its room leaves out what tracked operands take that are not streamed.
         """
         known = self._fronts.get((streamed, overwritten))
+        if known is None and (first := self._canonical(streamed)) != streamed:
+            known = self._fronts[streamed, overwritten] = self.front(first, overwritten)
         if known is None:
             table = self.tables[overwritten]
             positions = [p for p in range(len(self.roles)) if streamed >> p & 1]
@@ -171,19 +180,17 @@ class Menu:
                 self.sizes[p] for p, role in enumerate(self.roles) if role is Role.SENT and not streamed >> p & 1
             )
             number = table.number[possible]
-            known = self._front(table, number, room, moved, np.full(len(room), streamed, dtype=np.int64))
+            known = self._front(table, number, room, moved)
             self._fronts[streamed, overwritten] = known
         return known
 
-    def _front(
-        self, table: _Table, number: np.ndarray, room: np.ndarray, moved: np.ndarray, streamed: np.ndarray
-    ) -> Front:
+    def _front(self, table: _Table, number: np.ndarray, room: np.ndarray, moved: np.ndarray) -> Front:
         """The front of some modes of a table, with the operands that are not tracked streamed or not, as is best.
 
         Such an operand is streamed where that takes no more room and moves no more, not where it takes and moves
         more, and otherwise both.
         """
-        place = np.searchsorted(table.number, number)
+        place, streamed = np.searchsorted(table.number, number), np.zeros(len(number), dtype=np.int64)
         for p, (role, size) in enumerate(zip(self.roles, self.sizes, strict=True)):
             if role.is_tracked:
                 continue
@@ -205,10 +212,10 @@ class Menu:
             self.ways.append((mode, streamed))
         return self._numbers[mode, streamed]
 
-    def run(self, way: int, operands: tuple[int, ...]) -> Run:
-        """The run that a way is."""
-        mode, streamed = self.ways[way]
-        return Run(mode, frozenset(a for p, a in enumerate(operands) if streamed >> p & 1))
+    def run(self, way: int, streamed: int, operands: tuple[int, ...]) -> Run:
+        """The run that a way is, with these tracked operands streamed."""
+        mode, own = self.ways[way]
+        return Run(mode, frozenset(a for p, a in enumerate(operands) if (streamed | own) >> p & 1))
 
 
 def _undominated(
@@ -241,7 +248,7 @@ class Menus:
         if key not in self._known:
             tables = dict(_tables(stated, len(operands), played))
             capacity = problem.memory.capacity_bytes
-            self._known[key] = Menu(len(self._known), stated, played, sizes, capacity, tables)
+            self._known[key] = Menu(len(self._known), played, sizes, capacity, tables)
         return self._known[key]
 
 

@@ -9,6 +9,8 @@ case is charged at the start.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from math import prod
 from typing import NamedTuple
 
 from cosma.modes import Run
@@ -16,7 +18,7 @@ from cosma.problem import Problem
 from cosma.solvers.search.fronts import NEVER, Front, Menu
 from cosma.solvers.search.space import MAX_EVICTION_STEPS, Rules, Space, State, Step, TooManyEvictions, bits, some
 
-_MOST_STREAMS = 12  # operands of one operator that are streamed or not, in all combinations
+_MOST_CHOICES = 4096  # ways to stream some of the operands of one operator
 
 
 class Slot(NamedTuple):
@@ -37,6 +39,15 @@ class _Choice(NamedTuple):
     leaving: int
 
 
+class _Group(NamedTuple):
+    """Operands that are alike: whether they are inputs that are out, and that nobody reads later; their choices."""
+
+    slots: list[Slot]
+    is_out: bool
+    is_last: bool
+    options: list[_Choice]
+
+
 class _Rival(NamedTuple):
     """The same with one operand decided otherwise: its front, more room, more bytes, whether it has to be cheaper."""
 
@@ -51,7 +62,7 @@ class ModalSpace(Space):
     """A space of which operator v has the ways of `menus[v]`; `slots[v]` are its operands that states know.
 
     `extra[v]` is the room that it takes besides when it runs with all of them resident and moves as little as it ever
-    can; more than there is if it cannot. A step's operators come as v + count * way (`decode`).
+    can; more than there is if it cannot. A step's operators come as numbers (`decode`), v where v runs so.
     start_hosted: tensors that begin with a host copy. `left`: a tensor that something after this part reads, or -1;
     it has a last reader that never runs here.
     """
@@ -63,6 +74,10 @@ class ModalSpace(Space):
     paid_anyway: int  # compulsory bytes of the tensors whose traffic is counted here
     reads: tuple[dict[int, int], ...] = field(init=False)  # tensor -> reader -> least bytes that it moves
     floors: int = field(init=False)
+    _plans: list[tuple[int, int]] = field(init=False, repr=False, compare=False, default_factory=lambda: [(0, 0)])
+    _codes: dict[tuple[int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _roles: dict[tuple[int, int], tuple[int, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _owed: dict[tuple[int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         reads: list[dict[int, int]] = [{} for _ in self.sizes]
@@ -76,10 +91,18 @@ class ModalSpace(Space):
         object.__setattr__(self, "floors", sum(menu.floor for menu in self.menus))
         Space.__post_init__(self)
 
-    def decode(self, steps: Sequence[int]) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-        """The order of the operators in what a search found, and (operator, way)."""
+    def decode(self, steps: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(operator, way, mask of streamed operands) of the steps that a search found."""
         count = len(self.operators)
-        return tuple(s % count for s in steps), [(s % count, s // count) for s in steps]
+        return [(s % count, *self._plans[s // count]) for s in steps]
+
+    def _code(self, v: int, way: int, streamed: int) -> int:
+        """The number that stands for a step."""
+        plan = (way, streamed)
+        if plan not in self._codes:
+            self._codes[plan] = len(self._plans)
+            self._plans.append(plan)
+        return v + len(self.operators) * self._codes[plan]
 
     def kind(self, v: int) -> int:
         """Equal for operators that take and move alike, names left out."""
@@ -90,7 +113,7 @@ class ModalSpace(Space):
         if v >= len(self.menus):
             return 0
         position = next(slot.position for slot in self.slots[v] if slot.tensor == a)
-        return self.menus[v].alike(position)
+        return self.menus[v].classes[position]
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -117,13 +140,11 @@ class ModalSpace(Space):
 
     def owed(self, a: int, readers: int) -> int:
         """The least bytes that these readers of tensor a move if it is out: each streams it, or it is loaded once."""
-        total, size = 0, self.sizes[a]
-        for r, least in self.reads[a].items():
-            if readers >> r & 1:
-                total += least
-                if total >= size:
-                    return size
-        return total
+        known = self._owed.get((a, readers))
+        if known is None:
+            streamed = sum(least for r, least in self.reads[a].items() if readers >> r & 1)
+            known = self._owed[a, readers] = min(self.sizes[a], streamed)
+        return known
 
     def store(self, a: int, hosted: int) -> int:
         """Bytes that tensor a costs when it leaves now."""
@@ -157,64 +178,78 @@ class ModalSpace(Space):
         if whole and not self.input_masks[v] & ~state.resident:
             yield 0, v, self.run(state, v)  # nothing is cheaper or leaves more behind
             return
-        for choice in self._choices(state, v):
+        groups = self._groups(state, v, rules)
+        for choice in self._choices(state, v, groups):
             for mask in menu.overwriting:
                 if mask & choice.streamed:
                     continue
                 front = menu.front(choice.streamed, mask)
                 if not front.moved:
                     continue
-                rivals = list(self._rivals(state, v, choice.streamed, mask))
+                rivals = list(self._rivals(v, groups, choice.streamed, mask))
                 lost = sum(1 << s.tensor for s in slots if mask >> s.position & 1)
                 paid = choice.cost + self._price_of_loss(state, v, lost)
                 for cost, gone, room in self._evictions(state, v, choice, front, rivals, budget - paid, rules):
-                    code = v + len(self.operators) * front.way(room)
+                    code = self._code(v, front.way(room), choice.streamed)
                     yield paid + cost, code, self._after(state, v, gone | choice.leaving, choice.streamed, lost)
 
-    def _choices(self, state: State, v: int) -> Iterator[_Choice]:
-        """Which operands are streamed, in all combinations: everything but what is decided for itself."""
-        free, streamed = [], 0
-        for slot in self.slots[v]:
-            if slot.is_streamable:
-                if self._is_surely_streamed(state, v, slot):
-                    streamed |= 1 << slot.position
-                else:
-                    free.append(slot.position)
-        if len(free) > _MOST_STREAMS:
-            raise TooManyEvictions
-        for k in range(1 << len(free)):
-            yield self._choice(state, v, streamed | sum(1 << p for j, p in enumerate(free) if k >> j & 1))
+    def _groups(self, state: State, v: int, rules: Rules) -> list[_Group]:
+        """The operands of v in groups of which only how many are streamed is left to decide.
 
-    def _is_surely_streamed(self, state: State, v: int, slot: Slot) -> bool:
-        """An input that is out and that nobody reads later, where each mode streams it for no more than a load."""
-        if slot.is_written or state.resident >> slot.tensor & 1:
-            return False
-        is_last = not self.readers[slot.tensor] & ~(state.executed | 1 << v)
-        return is_last and bool(self.menus[v].cheap >> slot.position & 1)
-
-    def _choice(self, state: State, v: int, streamed: int) -> _Choice:
+        Of inputs that are alike those with the smaller numbers lie in the scratchpad, so that operators with many
+        inputs have few choices (`_alike`).
+        """
         later = ~(state.executed | 1 << v)
-        room, cost, leaving = self.capacity - state.live, -self.menus[v].floor, 0
-        for position, a, is_written, _ in self.slots[v]:
-            is_streamed, size = streamed >> position & 1, self.sizes[a]
-            if is_written:
-                if is_streamed:
-                    cost += self.owed(a, self.readers[a] & later)
-                else:
-                    room -= size
-            elif state.resident >> a & 1:
-                if is_streamed:
-                    room += size
-                    leaving |= 1 << a
-                    cost += self.store(a, state.hosted) + self.owed(a, self.readers[a] & later)
-            else:
-                cost -= self.owed(a, self.readers[a] & ~state.executed)
-                if is_streamed:
-                    cost += self.owed(a, self.readers[a] & later)
-                else:
-                    room -= size
-                    cost += size
-        return _Choice(streamed, room, cost, leaving)
+        groups: dict[object, list[Slot]] = {}
+        for slot in self.slots[v]:
+            alike = self._alike(slot.tensor, state) if rules.twins and not slot.is_written else slot
+            groups.setdefault((alike, slot.is_streamable), []).append(slot)
+        result = []
+        for slots in groups.values():
+            _, a, is_written, is_streamable = slots[0]
+            is_out = not is_written and not state.resident >> a & 1
+            is_last = is_out and not self.readers[a] & later
+            least, most = 0, len(slots) if is_streamable else 0
+            if is_last and all(self.menus[v].cheap >> slot.position & 1 for slot in slots):
+                least = most  # nobody reads them later, and each mode streams them for no more than a load
+            options = [self._option(state, slots, k, later) for k in range(least, most + 1)]
+            result.append(_Group(slots, is_out, is_last, options))
+        return result
+
+    def _option(self, state: State, slots: Sequence[Slot], streamed: int, later: int) -> _Choice:
+        """What it means for operands that are alike if the last few of them are streamed."""
+        _, a, is_written, _ = slots[0]
+        gone, size, whole = slots[len(slots) - streamed :], self.sizes[a], len(slots) - streamed
+        mask = sum(1 << slot.position for slot in gone)
+        owed = self.owed(a, self.readers[a] & later)
+        if is_written:
+            return _Choice(mask, -whole * size, streamed * owed, 0)
+        if state.resident >> a & 1:
+            leaving = sum(1 << slot.tensor for slot in gone)
+            return _Choice(mask, streamed * size, streamed * (self.store(a, state.hosted) + owed), leaving)
+        paid = whole * size + streamed * owed - len(slots) * self.owed(a, self.readers[a] & ~state.executed)
+        return _Choice(mask, -whole * size, paid, 0)
+
+    def _choices(self, state: State, v: int, groups: Sequence[_Group]) -> Iterator[_Choice]:
+        """Which operands are streamed. Raises TooManyEvictions."""
+        if prod(len(group.options) for group in groups) > _MOST_CHOICES:
+            raise TooManyEvictions
+        start = _Choice(0, self.capacity - state.live, -self.menus[v].floor, 0)
+        for options in product(*(group.options for group in groups)):
+            yield _Choice(*map(sum, zip(start, *options, strict=True)))
+
+    def _alike(self, a: int, state: State) -> tuple[object, ...]:
+        """Equal for tensors that can be exchanged: in size, price, place and readers, and in all that those can do.
+
+        Exchanging the names of two such tensors gives a schedule of the same cost; so of two of which one leaves or is
+        streamed while the other is kept or loaded, it may be the one with the larger number.
+        """
+        left = self.readers[a] & ~state.executed
+        roles = self._roles.get((a, left))
+        if roles is None:
+            roles = self._roles[a, left] = tuple(self.role(r, a) for r in bits(left))
+        place = (state.resident >> a & 1, state.hosted >> a & 1)
+        return (self.sizes[a], self.eviction[a], left, roles, place)
 
     def _price_of_loss(self, state: State, v: int, lost: int) -> int:
         """What overwriting these inputs costs: those that are read again need a host copy."""
@@ -226,7 +261,7 @@ class ModalSpace(Space):
                 total += (self.store(a, state.hosted) if is_here else 0) + self.owed(a, self.readers[a] & later)
         return total
 
-    def _rivals(self, state: State, v: int, streamed: int, overwritten: int) -> Iterator[_Rival]:
+    def _rivals(self, v: int, groups: Sequence[_Group], streamed: int, overwritten: int) -> Iterator[_Rival]:
         """The same step with one operand less streamed, or one more: if one costs no more, this one is not needed.
 
         An operand is streamed only where that makes room that moves fewer bytes: with it resident the state after
@@ -234,19 +269,18 @@ class ModalSpace(Space):
         loaded or streamed; of equal ways the streamed one counts. So every way left out has another that costs no
         more and either holds more afterwards, or costs less, or streams more such inputs: there is no circle.
         """
-        menu, later = self.menus[v], ~(state.executed | 1 << v)
-        for position, a, is_written, is_streamable in self.slots[v]:
-            if not is_streamable or overwritten >> position & 1:
+        menu = self.menus[v]
+        for slots, is_out, is_last, options in groups:
+            first, last = slots[0], slots[-1]  # the last are streamed, the first are not
+            size = self.sizes[first.tensor]
+            if len(options) == 1 or overwritten >> first.position & 1:
                 continue
-            size, is_streamed = self.sizes[a], streamed >> position & 1
-            is_out = not is_written and not state.resident >> a & 1
-            is_last = is_out and not self.readers[a] & later
-            if is_streamed:
-                front = menu.front(streamed & ~(1 << position), overwritten)
-                cost = size if is_out else self.eviction[a] - size if is_written else 0
+            if streamed >> last.position & 1:
+                front = menu.front(streamed & ~(1 << last.position), overwritten)
+                cost = size if is_out else self.eviction[last.tensor] - size if last.is_written else 0
                 yield _Rival(front, -size, cost, is_last)
-            elif is_last:
-                yield _Rival(menu.front(streamed | 1 << position, overwritten), size, -size, False)
+            if is_last and not streamed >> first.position & 1:
+                yield _Rival(menu.front(streamed | 1 << first.position, overwritten), size, -size, False)
 
     def _evictions(
         self, state: State, v: int, choice: _Choice, front: Front, rivals: Sequence[_Rival], budget: int, rules: Rules
@@ -257,7 +291,12 @@ class ModalSpace(Space):
         (docs/problem.md#evict-late-and-minimally). Raises TooManyEvictions.
         """
         movable = [a for a in bits(state.resident & ~self.input_masks[v]) if self.sizes[a]]
-        movable.sort(key=lambda a: (-self.sizes[a], self.eviction_cost(a, state.hosted), a))
+        alike = {a: self._alike(a, state) for a in movable}
+        movable.sort(key=lambda a: (-self.sizes[a], self.eviction_cost(a, state.hosted), alike[a], -a))
+        following = list(range(1, len(movable) + 1))  # the next candidate if this one stays: not one just like it
+        for k in range(len(movable) - 2, -1, -1):
+            if rules.twins and alike[movable[k]] == alike[movable[k + 1]]:
+                following[k] = following[k + 1]
         prices = [self.store(a, state.hosted) + self.owed(a, self.readers[a] & ~state.executed) for a in movable]
         with_it = self._interchange(state, movable) if rules.interchange else [0] * len(movable)
         left = [0] * (len(movable) + 1)
@@ -278,7 +317,7 @@ class ModalSpace(Space):
                 if needed and allowed and not any(_is_better(rival, room, moved) for rival in rivals):
                     yield price + moved, gone, room
                 continue
-            stack.append((k + 1, gone, room, price))
+            stack.append((following[k], gone, room, price))
             stack.append((k + 1, gone | 1 << movable[k], room + self.sizes[movable[k]], price + prices[k]))
         raise TooManyEvictions
 
@@ -343,8 +382,8 @@ def _is_better(rival: _Rival, room: int, moved: int) -> bool:
 
 
 def runs_of(
-    problem: Problem, space: ModalSpace, operators: Sequence[int], ways: Sequence[tuple[int, int]]
+    problem: Problem, space: ModalSpace, operators: Sequence[int], steps: Sequence[int]
 ) -> Iterator[tuple[int, Run]]:
-    """How operators of the problem run that a search decided, in their space or in one of equal key."""
-    for v, way in ways:
-        yield operators[v], space.menus[v].run(way, problem.operands[operators[v]])
+    """Operators of the problem in order, and how they run, as a search in their space or one of equal key found."""
+    for v, way, streamed in space.decode(steps):
+        yield operators[v], space.menus[v].run(way, streamed, problem.operands[operators[v]])
