@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cosma.errors import InputError
+from cosma.nest import Nest
 
 Kind = Literal["input", "weight", "activation", "output"]
 DType = Literal["int8", "float16", "float32"]  # element types that can replace those of a model
@@ -38,7 +39,7 @@ class Operator:
 
     `members` names the nodes of the model that run as this one operator, in order; `macs` counts the
     multiply-accumulates of convolutions and matrix products among them, but for those in `uncounted`, of which it
-    is not known how many they take.
+    is not known how many they take. `nest` says which elements of its operands it touches when; None: not known.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Operator:
     members: tuple[str, ...] = ()
     macs: int = 0
     uncounted: tuple[str, ...] = ()
+    nest: Nest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ class Graph:
                     v,
                     inputs=tuple(new[a] for a in v.inputs if a in new),
                     outputs=tuple(new[a] for a in v.outputs if a in new),
+                    nest=None if v.nest is None else v.nest.renumbered(new),
                 )
                 for v in operators
             ),

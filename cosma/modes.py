@@ -22,12 +22,13 @@ class Stream:
     """Permission to leave `tensor` in host memory while the operator runs.
 
     `buffer_bytes` of scratchpad then hold the part in flight, and `moved_bytes` go over the bus: several passes and
-    rows that are read twice included.
+    rows that are read twice included, in so many transfers.
     """
 
     tensor: int
     buffer_bytes: int
     moved_bytes: int
+    transfers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,15 @@ class Mode:
 
     streams: operands that may be streamed, each decided on its own; the others have to be resident. Where a
     streamable operand is resident it is used where it lies, at no cost. workspace_bytes: scratchpad besides operands
-    and buffers. overwrites: of operands that are not streamable. tiling: (axis, size) of its tiles, for people and
-    machines.
+    and buffers. overwrites: of operands that are not streamable. tiling: (axis, size) of its tiles, the outermost loop
+    first, from which all other numbers follow (`cosma/recount.py`). tiles: how many there are.
     """
 
     streams: tuple[Stream, ...] = ()
     workspace_bytes: int = 0
     overwrites: tuple[Overwrite, ...] = ()
     tiling: tuple[tuple[str, int], ...] = ()
+    tiles: int = 1
 
     @property
     def is_choice(self) -> bool:

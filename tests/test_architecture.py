@@ -16,7 +16,7 @@ PACKAGE = Path(cosma.__file__).parent
 LAYERS = [
     ("errors", "units", "deadline", "names", "files", "kinds", "picture"),
     ("workers",),
-    ("graph", "modes", "problem", "plan", "verify"),
+    ("nest", "graph", "modes", "recount", "problem", "plan", "verify"),
     ("target",),
     ("frontend",),
     ("milp",),

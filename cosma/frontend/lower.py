@@ -15,6 +15,7 @@ from cosma.frontend.checks import check_operands
 from cosma.frontend.dimensions import Open, explain_open
 from cosma.frontend.imported import DTYPE_BITS, Names
 from cosma.frontend.macs import count_macs
+from cosma.frontend.nests.table import nest_of
 from cosma.frontend.operators import STANDARD, is_steering, label
 from cosma.frontend.roles import role
 from cosma.graph import MAX_BYTES, DType, Graph, Kind, Operator, Tensor
@@ -202,15 +203,25 @@ def _build(name: str, graph: ir.Graph, nodes: Sorted, sizer: "_Sizer") -> Graph:
         inputs = tuple(
             number(v, "weight" if v in nodes.constant else "input") for v in dict.fromkeys(nodes.reads(node))
         )
-        written = [v for v in node.outputs if _is_written(v, outputs)]
+        written = tuple(
+            number(v, "output" if v in outputs else "activation") for v in node.outputs if _is_written(v, outputs)
+        )
+        bits = {v: sizer.bits(v) for v in (*nodes.reads(node), *node.outputs)}
+
+        def operand(value: ir.Value, bits: dict[ir.Value, int | None] = bits) -> tuple[int, int] | None:
+            root = nodes.root.get(value, value)
+            width = bits.get(root)
+            return None if width is None or root not in index else (index[root], width)
+
         operators.append(
             Operator(
                 _name(node),
                 (quantised and role(node, nodes.constant, nodes.root)) or _label(node),
                 inputs,
-                tuple(number(v, "output" if v in outputs else "activation") for v in written),
+                written,
                 (_name(node),),
                 *count_macs(node, static_shape),
+                nest_of(node, graph.opset_imports.get(node.domain, 1), static_shape, operand),
             )
         )
     for view in nodes.root:
@@ -240,7 +251,7 @@ class _Sizer:
 
     def tensor(self, value: ir.Value, kind: Kind) -> Tensor:
         self._refuse_unplannable(value)
-        shape, bits = static_shape(value), self._bits(value)
+        shape, bits = static_shape(value), self.bits(value)
         size = 0
         if shape is None or bits is None:
             self._note(value, shape)
@@ -264,7 +275,8 @@ class _Sizer:
                 "the model"
             )
 
-    def _bits(self, value: ir.Value) -> int | None:
+    def bits(self, value: ir.Value) -> int | None:
+        """Bits of an element, None where its type has no size."""
         if self.dtype is not None:
             return DTYPE_BITS[self.dtype]
         with contextlib.suppress(TypeError):  # undefined types have no size

@@ -5,6 +5,7 @@ from typing import get_args
 
 from cosma.errors import InputError
 from cosma.graph import Fusion, Graph, Operator
+from cosma.target.joining import joined
 
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
@@ -105,10 +106,11 @@ class _Fuser:
 
 
 def one_after_the_other(first: Operator, then: Operator, kept: Operator) -> Operator:
-    """Return `kept`, which is `first` or `then`, with the members and multiply-accumulates of both."""
+    """Return `kept`, which is `first` or `then`, with members, multiply-accumulates and the nest of both."""
     return replace(
         kept,
         members=tuple(dict.fromkeys(first.members + then.members)),  # two may have the same DequantizeLinear
         macs=first.macs + then.macs,
         uncounted=first.uncounted + then.uncounted,
+        nest=joined(first, then),
     )

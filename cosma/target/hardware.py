@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -14,9 +14,10 @@ from cosma.files import PACKAGE, read_input
 from cosma.graph import Fusion
 from cosma.kinds import complain
 from cosma.names import shown
+from cosma.nest import AxisKind, Tiler
 from cosma.problem import Memory
 from cosma.target.fusion import FUSIONS
-from cosma.target.spec import Compute, Figure, figures, hint, read_yaml, validate
+from cosma.target.spec import Compute, Figure, Spec, figures, hint, read_yaml, validate
 from cosma.units import parse_bytes, parse_quantity
 
 # In a wheel the specs lie inside the package, in a checkout beside it.
@@ -31,7 +32,7 @@ class Hardware:
     moved to or from DRAM. macs_per_s: multiply-accumulates a second at full utilisation, rate x clock
     where both are known, else the stated peak. `weights`: whether parameters share this scratchpad
     with the activations. `instances`: how many such scratchpads the chip has; capacity and macs_per_s
-    are those of one, the DRAM is the whole chip's.
+    are those of one, the DRAM is the whole chip's. `tiler`: what its tiles are like.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Hardware:
     dram_pj_per_byte: float | None = None
     macs_per_s: float | None = None
     instances: int = 1
+    tiler: Tiler = field(default_factory=Tiler)
     figures: tuple[tuple[str, Figure], ...] = ()
 
     def __post_init__(self) -> None:
@@ -136,7 +138,8 @@ def _parse(name: str, document: object) -> Hardware:
         dram_bytes_per_s=_number(dram.bandwidth, "bytes/s", "dram.bandwidth"),
         dram_pj_per_byte=_number(dram.energy, "pJ/B", "dram.energy"),
         macs_per_s=_macs_per_s(compute),
-        instances=_instances(pad.instances),
+        instances=_count(pad.instances, "scratchpad.instances"),
+        tiler=_tiler(spec),
         figures=tuple(figures(spec)),
     )
 
@@ -176,8 +179,24 @@ def _macs_per_s(compute: Compute) -> float | None:
     return rate * clock
 
 
-def _instances(figure: Figure | None) -> int:
+def _tiler(spec: Spec) -> Tiler:
+    tiles, burst = spec.tiles, parse_bytes(_text(spec.dram.burst, "1 B"), "dram.burst")
+    buffers = _count(tiles.buffers, "tiles.buffers")
+    accumulator = None if tiles.accumulator is None else parse_bytes(str(tiles.accumulator.value), "tiles.accumulator")
+    for key, value in (("dram.burst", burst), ("tiles.accumulator", accumulator)):
+        if value == 0:
+            raise InputError(f"{key}: it has no byte; leave the key out if the figure is unknown")
+    if buffers > 2:
+        raise InputError(f"tiles.buffers: {buffers} is neither 1 nor 2, one to fill while the other is used")
+    kinds: tuple[tuple[AxisKind, Figure | None, str], ...] = (
+        ("channel", tiles.channels, "channels"), ("row", tiles.rows, "rows"), ("column", tiles.columns, "columns"),
+    )  # fmt: skip
+    granularity = ((kind, _count(figure, f"tiles.{key}")) for kind, figure, key in kinds if figure is not None)
+    return Tiler(buffers, accumulator, burst, tuple(granularity))
+
+
+def _count(figure: Figure | None, what: str) -> int:
     text = _text(figure, "1")
     if not re.fullmatch("[1-9][0-9]{0,8}", text):
-        raise InputError(f"scratchpad.instances: {text[:20]!r} is not a count of 1 or more; write e.g. 72")
+        raise InputError(f"{what}: {text[:20]!r} is not a count of 1 or more; write e.g. 72")
     return int(text)

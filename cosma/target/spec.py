@@ -88,6 +88,7 @@ class Dram(_Strict):
         "bytes/s", "Bytes that move to and from it in a second, of the whole chip.", "16 GB/s", "128 Gbit/s"
     )
     energy: Figure | None = _figure("pJ/B", "Energy of moving a byte to or from it.", "64 pJ/B", "8 pJ/bit")
+    burst: Figure | None = _figure("bytes", "What a transfer moves a multiple of. 1 B where not given.", "64 B")
 
 
 class Compute(_Strict):
@@ -103,6 +104,24 @@ class Compute(_Strict):
     fusion: Figure | None = _figure("fusion", "Which operators run as one. none where not given.", "none", "pointwise")
 
 
+class Tiles(_Strict):
+    """How operators are cut into tiles."""
+
+    buffers: Figure | None = _figure(
+        "count", "Buffers of each streamed operand: 2 where the next tile comes in meanwhile. 1 where not given.", "2"
+    )
+    accumulator: Figure | None = _figure(
+        "bytes",
+        "Scratchpad bytes of an element of an incomplete sum. Where not given, those of an element of the output.",
+        "4 B",
+    )
+    channels: Figure | None = _figure(
+        "count", "Channels that a tile has a multiple of, the last tile excepted. 1 where not given.", "16"
+    )
+    rows: Figure | None = _figure("count", "The same of rows of an image or a matrix.", "16")
+    columns: Figure | None = _figure("count", "The same of columns of an image.", "16")
+
+
 class Spec(_Strict):
     """An accelerator with a software-managed scratchpad."""
 
@@ -110,9 +129,10 @@ class Spec(_Strict):
     scratchpad: Scratchpad
     dram: Dram = Dram()
     compute: Compute = Compute()
+    tiles: Tiles = Tiles()
 
 
-SECTIONS: dict[str, type[_Strict]] = {"scratchpad": Scratchpad, "dram": Dram, "compute": Compute}
+SECTIONS: dict[str, type[_Strict]] = {"scratchpad": Scratchpad, "dram": Dram, "compute": Compute, "tiles": Tiles}
 
 
 def figures(spec: Spec) -> Iterator[tuple[str, Figure]]:

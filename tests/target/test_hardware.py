@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cosma.errors import InputError
+from cosma.nest import Tiler
 from cosma.target.hardware import Hardware, load_hardware, spec_names
 from tests.conftest import ROOT
 
@@ -54,6 +55,23 @@ def test_instances(tmp_path: Path) -> None:
     for wrong in ("0", "-1", "1.5", "many", "true"):
         with pytest.raises(InputError, match="is not a count of 1 or more; write e"):
             read(tmp_path, text.replace("value: 72", f"value: {wrong}"))
+
+
+def test_tiles(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD).tiler == Tiler()
+    tiles = {"buffers": "2", "accumulator": "4 B", "channels": "16", "rows": "2"}
+    lines = "".join(f"  {key}: {{value: {value}, confirmed: yes, source: here}}\n" for key, value in tiles.items())
+    burst = "  burst: {value: 64 B, confirmed: yes, source: here}\ncompute:"
+    text = GOOD.replace("compute:", burst) + "tiles:\n" + lines
+    assert read(tmp_path, text).tiler == Tiler(2, 4, 64, (("channel", 16), ("row", 2)))
+    for right, wrong, complaint in (
+        ("value: 2,", "value: 3,", "tiles.buffers: 3 is neither 1 nor 2"),
+        ("value: 4 B", "value: 0 B", "tiles.accumulator: it has no byte"),
+        ("burst: {value: 64 B", "burst: {value: 0 B", "dram.burst: it has no byte"),
+        ("value: 16,", "value: 0,", "tiles.channels: '0' is not a count of 1 or more"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            read(tmp_path, text.replace(right, wrong))
 
 
 def test_capacity_is_rounded_down_to_the_alignment() -> None:

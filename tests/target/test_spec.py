@@ -61,7 +61,7 @@ def test_only_the_source_is_put_together_again(tmp_path: Path) -> None:
         (HEAD + PAD + "  ? [alignment]\n  : x\n", "line 4: a key is one word"),
         (HEAD + PAD + "  alignment:\n", "key 'scratchpad.alignment' is empty; leave it out"),
         (HEAD + PAD + "  bandwidth: {value: 1 GB/s, confirmed: yes, source: x}\n", "'scratchpad.bandwidth'; it belongs under 'dram'; known keys here: capacity"),
-        (HEAD + PAD + "dram:\n", "'dram' must be a mapping of bandwidth, energy, not None"),
+        (HEAD + PAD + "dram:\n", "'dram' must be a mapping of bandwidth, energy, burst, not None"),
         (HEAD + PAD + "  alignment: {value: , confirmed: yes, source: x}\n", "a figure is one value, such as 512 KiB, not None"),
         (HEAD + PAD + "  alignment: {value: [64 B], confirmed: yes, source: x}\n", "a figure is one value, such as 512 KiB, not"),
         (HEAD + PAD + "  alignment: {value: 64 B, confirmed: yes, source: ' '}\n", "'scratchpad.alignment.source'"),

@@ -1,0 +1,169 @@
+"""One ONNX node while its nest is made: what rules ask for, and what they say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+from cosma.frontend.operators import label
+from cosma.nest import Access, Axis, AxisKind, Index, Nest, checked
+from cosma.target.quantisation import DEQUANTIZE
+
+Operand = tuple[int, int]  # number of the tensor, bits of an element
+Shape = tuple[int, ...]
+_LAYOUTS: dict[int, tuple[tuple[str, AxisKind], ...]] = {
+    1: (("c", "channel"),),
+    2: (("n", "batch"), ("c", "channel")),
+    3: (("n", "batch"), ("c", "channel"), ("w", "column")),
+    4: (("n", "batch"), ("c", "channel"), ("h", "row"), ("w", "column")),
+    5: (("n", "batch"), ("c", "channel"), ("d", "other"), ("h", "row"), ("w", "column")),
+}
+
+
+class NoRuleError(LookupError):
+    """What a rule needs is not known, or the node does what no affine index says."""
+
+
+def at(*terms: int | tuple[int, int], offset: int = 0) -> Index:
+    """An index: axes, or (axis, stride); `Site` fills in the size."""
+    pairs = tuple((term, 1) if isinstance(term, int) else term for term in terms)
+    return Index(0, tuple((axis, stride) for axis, stride in pairs if stride), offset)
+
+
+class Site:
+    """A node, and the nest that a rule makes of it. Whatever is asked for and not known raises NoRuleError."""
+
+    def __init__(
+        self,
+        node: ir.Node,
+        version: int,
+        shape: Callable[[ir.Value], Shape | None],
+        operand: Callable[[ir.Value], Operand | None],
+    ) -> None:
+        self.node, self.version = node, version
+        self._shape, self._operand = shape, operand
+        self.axes: list[Axis] = []
+        self.accesses: list[Access] = []
+
+    def value(self, position: int) -> ir.Value | None:
+        """An operand, None if it is left out."""
+        return self.node.inputs[position] if position < len(self.node.inputs) else None
+
+    def shape(self, position: int) -> Shape:
+        """The sizes of an operand."""
+        return self._sizes(self.value(position))
+
+    def result(self, position: int = 0) -> Shape:
+        """The sizes of a result."""
+        return self._sizes(self.node.outputs[position] if position < len(self.node.outputs) else None)
+
+    def _sizes(self, value: ir.Value | None) -> Shape:
+        sizes = None if value is None else self._shape(value)
+        if sizes is None:
+            raise NoRuleError
+        return sizes
+
+    def number(self, attribute: str, default: int = 0) -> int:
+        """An integer attribute."""
+        return self.node.attributes.get_int(attribute, default)
+
+    def numbers(self, attribute: str, default: Sequence[int] = ()) -> list[int]:
+        """An attribute of integers; the default where it is left out or empty."""
+        return [*(self.node.attributes.get_ints(attribute, ()) or default)]
+
+    def text(self, attribute: str, default: str) -> str:
+        """An attribute that is a word."""
+        return self.node.attributes.get_string(attribute, default)
+
+    def constant(self, position: int) -> npt.NDArray[Any]:
+        """The elements of a constant operand, in one row."""
+        value = self.value(position)
+        known = None if value is None else ir.convenience.get_const_tensor(value)
+        if known is None:
+            raise NoRuleError
+        return known.numpy().reshape(-1)
+
+    def integers(self, position: int, attribute: str) -> list[int] | None:
+        """A constant operand of integers, or the attribute that it was once; None if it is left out."""
+        if self.value(position) is not None:
+            return [int(n) for n in self.constant(position)]
+        return self.numbers(attribute) or None
+
+    def axis(self, name: str, extent: int, kind: AxisKind = "other", whole: bool = False) -> int:
+        """Add a loop; outer ones first."""
+        self.axes.append(Axis(name, extent, kind, whole))
+        return len(self.axes) - 1
+
+    def loops(self, sizes: Shape, whole: Sequence[int] = ()) -> list[int]:
+        """Add a loop for each axis of a tensor; `whole`: the numbers of those that are not cut."""
+        layout = _LAYOUTS.get(len(sizes), tuple((f"i{i}", "other") for i in range(len(sizes))))
+        return [
+            self.axis(name, extent, kind, i in whole)
+            for i, ((name, kind), extent) in enumerate(zip(layout, sizes, strict=True))
+        ]
+
+    def read(self, position: int, *indices: Index, rows: int | None = None) -> None:
+        """Say how an operand is read; one that takes no residency is left out.
+
+        rows: where which rows are read depends on data, the axis whose size is what its index counts.
+        """
+        value = self.value(position)
+        operand = None if value is None else self._operand(value)
+        if value is not None and operand is not None:
+            self._access(operand, self.shape(position), indices, False, rows)
+            self._read_scales(value, indices)
+
+    def _read_scales(self, value: ir.Value, indices: Sequence[Index]) -> None:
+        """A constant that is kept in few bits is widened here, with scales and zero points along an axis."""
+        node = value.producer()
+        if node is None or label(node.domain, node.op_type) not in DEQUANTIZE:
+            return
+        axis = node.attributes.get_int("axis", 1)
+        for scale in node.inputs[1:]:
+            operand, sizes = (None, None) if scale is None else (self._operand(scale), self._shape(scale))
+            if operand is not None and sizes is not None and len(sizes) == 1 and axis < len(indices):
+                self._access(operand, sizes, [indices[axis]], False, None)
+
+    def write(self, position: int, *indices: Index) -> None:
+        """Say how a result is written; one that takes no memory is left out."""
+        operand = self._operand(self.node.outputs[position]) if position < len(self.node.outputs) else None
+        if operand is not None:
+            self._access(operand, self.result(position), indices, True, None)
+
+    def _access(
+        self, operand: Operand, sizes: Shape, indices: Sequence[Index], written: bool, rows: int | None
+    ) -> None:
+        if len(sizes) != len(indices):
+            raise NoRuleError
+        found = [replace(index, size=size) for index, size in zip(indices, sizes, strict=True)]
+        if rows is not None:
+            reach = sum(stride * (self.axes[axis].extent - 1) for axis, stride in indices[rows].terms)
+            found[rows] = replace(found[rows], size=reach + 1)
+        access = Access(operand[0], tuple(found), operand[1], written, rows is not None)
+        if access not in self.accesses:
+            self.accesses.append(access)
+
+    def spread(self, position: int, axes: Sequence[int]) -> None:
+        """Say that an operand is read element by element, repeated along axes that it does not have (broadcasting)."""
+        if self.value(position) is None:
+            return
+        sizes = self.shape(position)
+        if len(sizes) > len(axes):
+            raise NoRuleError
+        last = axes[len(axes) - len(sizes) :]
+        self.read(position, *(at() if n == 1 else at(a) for a, n in zip(last, sizes, strict=True)))
+
+    def along(self, position: int, axis: Index) -> None:
+        """Say that an operand has one element, or one for each step of this index."""
+        if self.value(position) is None:
+            return
+        sizes = self.shape(position)
+        if len(sizes) > 1:
+            raise NoRuleError
+        self.read(position, *(at() if n == 1 else axis for n in sizes))
+
+    def nest(self) -> Nest | None:
+        """What has been said, as a nest."""
+        return checked(self.axes, self.accesses)
