@@ -20,7 +20,7 @@ docs/problem.md#keep-or-evict.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 
@@ -44,9 +44,9 @@ class Cut:
 class GapProgramme:
     """The programme, bytes divided by `unit`, and what its columns decide.
 
-    timeline: every operand resident, each operator in its first mode. keep: gap -> column. modes[v]: the columns of
-    its modes, none if there is one alone. streams[v]: (mode, tensor) -> column. Its objective is in addition to
-    `timeline.base_bytes`.
+    timeline: every operand resident, each operator in its first mode, or the given runs where those are held. keep: gap
+    -> column. modes[v]: the columns of its modes, none if there is one alone. streams[v]: (mode, tensor) -> column. Its
+    objective is in addition to `timeline.base_bytes`.
     """
 
     programme: Programme
@@ -78,16 +78,22 @@ class GapProgramme:
 
 
 def build(
-    timeline: Timeline, cuts: Iterable[Cut], incumbent: tuple[Timeline, frozenset[int]], deadline: Deadline
+    timeline: Timeline,
+    cuts: Iterable[Cut],
+    incumbent: tuple[Timeline, frozenset[int]],
+    deadline: Deadline,
+    holds_runs: bool = False,
 ) -> GapProgramme:
     """State the programme for the order of a timeline; `incumbent` is a timeline of it and the gaps evicted so far.
 
-    Requires that some run of every operator fits. Raises ProgrammeTooLargeError.
+    holds_runs: each operator runs as the timeline says. Requires that some run of every operator fits, or that
+    one. Raises ProgrammeTooLargeError.
     """
-    if timeline.problem.has_choices:
+    decides = timeline.problem.has_choices and not holds_runs
+    if decides:
         host = set(timeline.problem.on_host)
         timeline = timeline.with_runs(tuple(run if v in host else Run() for v, run in enumerate(timeline.problem.runs)))
-    return _Builder(timeline, list(cuts), deadline).build(incumbent)
+    return _Builder(timeline, list(cuts), deadline, decides).build(incumbent)
 
 
 @dataclass(slots=True)
@@ -95,6 +101,7 @@ class _Builder:
     timeline: Timeline
     cuts: list[Cut]
     deadline: Deadline
+    decides_runs: bool
     unit: int = 1
     programme: Programme = field(init=False)
     keep: dict[int, int] = field(default_factory=dict)
@@ -105,10 +112,12 @@ class _Builder:
     def build(self, incumbent: tuple[Timeline, frozenset[int]]) -> GapProgramme:
         timeline, problem = self.timeline, self.timeline.problem
         number = {gap: g for g, gap in enumerate(timeline.gaps)} if self.cuts else {}
-        rows = _binding_rows(timeline)
+        rows = _binding_rows(timeline, self._has_choice)
         across = _gaps_across(timeline, [t for t, _ in self._steps_of_choices()])
         cut = {number[gap] for cut in self.cuts for gap in cut.gaps}
-        chosen = sorted(cut.union(*(gaps for gaps, _ in rows), *across.values(), self._gaps_ending_at_choices()))
+        chosen = sorted(
+            cut.union(timeline.lost, *(gaps for gaps, _ in rows), *across.values(), self._gaps_ending_at_choices())
+        )
         size_of = {g: problem.sizes[timeline.gaps[g].tensor] for g in chosen}
         self.unit = gcd(*size_of.values(), *self._bytes_of_choices()) or 1
         self.programme = Programme("replacement", self.deadline)
@@ -132,15 +141,18 @@ class _Builder:
         sizes, timeline = self.timeline.problem.sizes, self.timeline
         return ((self.keep[g], sizes[timeline.gaps[g].tensor] // self.unit) for g in gaps)
 
+    def _has_choice(self, v: int) -> bool:
+        """Whether the programme decides how operator v runs."""
+        return self.decides_runs and self.timeline.problem.has_choice(v)
+
     def _steps_of_choices(self) -> Iterator[tuple[int, int]]:
         """(step, operator) of those that leave anything to decide."""
-        has_choice = self.timeline.problem.has_choice
-        return ((t, v) for t, v in enumerate(self.timeline.order) if has_choice(v))
+        return ((t, v) for t, v in enumerate(self.timeline.order) if self._has_choice(v))
 
     def _gaps_ending_at_choices(self) -> Iterator[int]:
         """Gaps that may have to go for what happens at one of their ends."""
         problem, order = self.timeline.problem, self.timeline.order
-        if not problem.has_choices:
+        if not self.decides_runs:
             return
         streamable = [{s.tensor for mode in problem.modes[v] for s in mode.streams} for v in order]
         lost = [{w.input for mode in problem.modes[v] for w in mode.overwrites} for v in order]
@@ -207,7 +219,7 @@ class _Builder:
         timeline, producer = self.timeline, self.timeline.problem.graph.producer
         for g in chosen:
             a, end = timeline.gaps[g].tensor, timeline.order[timeline.gaps[g].second]
-            if a not in timeline.hosted:
+            if self._needs_store(a):
                 terms = [
                     (self._store(a), 1),
                     (self.keep[g], 1),
@@ -221,6 +233,11 @@ class _Builder:
                     terms = [(self._store(a), 1), *self._streamed(producer[a], a), (column, -1)]
                     self.programme.at_least("store before streaming", terms, 0)
 
+    def _needs_store(self, a: int) -> bool:
+        """Whether tensor a has to be stored before it can be read again."""
+        problem = self.timeline.problem
+        return problem.needs_store(a) if self.decides_runs else a not in self.timeline.hosted
+
     def _store(self, a: int) -> int:
         """The column that says whether tensor a is stored."""
         if a not in self.stored:
@@ -230,7 +247,9 @@ class _Builder:
     def _ends(self) -> None:
         """A tensor is kept between two uses only if it is resident at both and not overwritten at the first."""
         order, problem = self.timeline.order, self.timeline.problem
-        for g in self.keep if problem.has_choices else ():
+        for g in self.timeline.lost if not self.decides_runs else ():
+            self.programme.at_most("overwritten", [(self.keep[g], 1)], 0)
+        for g in self.keep if self.decides_runs else ():
             gap = self.timeline.gaps[g]
             for step in (gap.first, gap.second):
                 if streamed := self._streamed(order[step], gap.tensor):
@@ -273,7 +292,7 @@ class _Builder:
         hint |= {column: int(a in loaded and a not in sent) for a, column in self.stored.items()}
 
 
-def _binding_rows(timeline: Timeline) -> list[tuple[tuple[int, ...], int]]:
+def _binding_rows(timeline: Timeline, has_choice: Callable[[int], bool]) -> list[tuple[tuple[int, ...], int]]:
     """(gaps across, room) of the steps without a choice at which keeping everything does not fit.
 
     Of consecutive steps crossed by the same gaps only the tightest counts, and a step crossed by a
@@ -293,7 +312,7 @@ def _binding_rows(timeline: Timeline) -> list[tuple[tuple[int, ...], int]]:
             across.add(g)
             live += problem.sizes[timeline.gaps[g].tensor]
             closing.setdefault(timeline.gaps[g].second, []).append(g)
-        if live > room and not problem.has_choice(timeline.order[t]):
+        if live > room and not has_choice(timeline.order[t]):
             gaps = tuple(sorted(across))
             tightest[gaps] = min(room, tightest.get(gaps, room))
     return list(tightest.items())

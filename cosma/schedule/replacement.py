@@ -39,20 +39,20 @@ class Conflict:
     is_exact: bool
 
 
-def optimise(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
+def optimise(timeline: Timeline, backend: str, deadline: Deadline, holds_runs: bool = False) -> Placed:
     """The least non-compulsory traffic of a schedule, placed. Requires that each operator fits in some run.
 
-    Where operators have modes to choose from, the runs of `timeline` are only where this begins. At the deadline the
-    best plan so far is returned: Belady's, if need be.
+    Where operators have modes to choose from, the runs of `timeline` are only where this begins, unless holds_runs:
+    then the bound is one for them alone. At the deadline the best plan so far is returned: Belady's, if need be.
     """
-    bound = 0 if timeline.problem.has_choices else timeline.cost(())
+    bound = 0 if timeline.problem.has_choices and not holds_runs else timeline.cost(())
     proved, basis = True, ""
     best, _ = settle(timeline, belady(timeline), deadline)
     cuts: list[Cut] = []
     for _ in range(MAX_ROUNDS):
         if best.cost_bytes <= bound or deadline.passed:
             break
-        found, known, rests_on = solve_programme(best.timeline, best.evicted, cuts, backend, deadline)
+        found, known, rests_on = solve_programme(best.timeline, best.evicted, cuts, backend, deadline, holds_runs)
         if proved and known > bound:
             bound, basis = known, rests_on
         if found is None or found[0].cost(found[1]) >= best.cost_bytes:
@@ -69,14 +69,19 @@ def optimise(timeline: Timeline, backend: str, deadline: Deadline) -> Placed:
 
 
 def solve_programme(
-    timeline: Timeline, evicted: frozenset[int], cuts: Sequence[Cut], backend: str, deadline: Deadline
+    timeline: Timeline,
+    evicted: frozenset[int],
+    cuts: Sequence[Cut],
+    backend: str,
+    deadline: Deadline,
+    holds_runs: bool = False,
 ) -> tuple[tuple[Timeline, frozenset[int]] | None, int, str]:
     """The least traffic of an order, addresses ignored; `timeline` and `evicted` are where the backend may begin.
 
     Returns a timeline and the gaps to evict, None if not found; a lower bound in bytes, and what it rests on.
     """
     try:
-        stated = gap_programme.build(timeline, cuts, (timeline, evicted), deadline)
+        stated = gap_programme.build(timeline, cuts, (timeline, evicted), deadline, holds_runs)
     except ProgrammeTooLargeError:
         return None, 0, ""
     least = stated.timeline.base_bytes

@@ -16,7 +16,7 @@ def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """The best placed plan within the limits, and a bound. Requires capacity >= M_R."""
     outcome = portfolio.solve(problem, options, deadline.share(_SEARCH))
     best = outcome.best
-    if best is None or best.cost_bytes == outcome.bound_bytes:
+    if best is None or problem.has_choices or best.cost_bytes == outcome.bound_bytes:
         return outcome
     # Its last step takes about as long as the first plan took.
     better, how = divide.improve(best, outcome.bound_bytes, options, deadline, outcome.first_s or 0.0)

@@ -35,7 +35,7 @@ class Entry:
 
 
 SOLVERS: dict[str, Entry] = {
-    "auto": Entry(auto.solve, "search over all schedules, exact where the limits allow"),
+    "auto": Entry(auto.solve, "search over all schedules, exact where the limits allow", chooses_modes=True),
     "divide": Entry(divide.solve, "divide and conquer over windows of the schedule", divide.PART_SOLVERS),
     "joint": Entry(joint.solve, "integer programme over order and replacement, addresses on demand", BACKENDS, True),
     "paper": Entry(paper.solve, "the paper's time-indexed integer programme, Eq. 1-12", BACKENDS, True),

@@ -171,10 +171,12 @@ def test_a_solver_that_cannot_choose_modes_is_refused_by_name(solver: str) -> No
     problem = modal_problem(3)
     assert problem.has_choices
     prepared = Prepared(None, problem, source(problem))  # type: ignore[arg-type]
-    if solver == "compact":
+    if solver in ("auto", "compact"):
         assert solve(prepared, Hardware("h", problem.memory.capacity_bytes), Options(solver)).plan is not None
     else:
-        with pytest.raises(InputError, match=f"solver '{solver}' cannot choose how operators run; use one of compact"):
+        with pytest.raises(
+            InputError, match=f"solver '{solver}' cannot choose how operators run; use one of auto, compact"
+        ):
             solve(prepared, Hardware("h", problem.memory.capacity_bytes), Options(solver))
     assert SOLVERS[solver].supports(random_problem(3))
 

@@ -13,8 +13,9 @@ from cosma.solvers.options import Options
 from cosma.solvers.outcome import Outcome, named
 from cosma.solvers.programmes.compact import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
 from cosma.solvers.search.bounds import Potentials, peak_bound
+from cosma.solvers.search.chain import Chain
 from cosma.solvers.search.parts import Part, split
-from cosma.solvers.search.space import Space
+from cosma.solvers.search.space import Space, State
 from cosma.solvers.search.strategies import SearchResult, beam, best_first, smallest_peak
 from cosma.solvers.search.windows import window_bounds, windows
 
@@ -38,16 +39,19 @@ class _PartResult:
 def solve(problem: Problem, options: Options, deadline: Deadline) -> Outcome:
     """The best placed plan within the limits, and a bound. Requires capacity >= M_R."""
     exported = Timeline.of(problem, range(len(problem.graph.operators)))
-    best = replacement.optimise(exported, DEFAULT_BACKEND, deadline.share(0.3))
+    best = replacement.optimise(exported, DEFAULT_BACKEND, deadline.share(0.3), holds_runs=problem.has_choices)
     first_s = deadline.elapsed_s
     if options.search.known_order and best.cost_bytes > options.search.known_bound:
         known = Timeline.of(problem, options.search.known_order)
-        best = cheapest((best, replacement.optimise(known, DEFAULT_BACKEND, deadline.share(0.3))))
+        found = replacement.optimise(known, DEFAULT_BACKEND, deadline.share(0.3), holds_runs=problem.has_choices)
+        best = cheapest((best, found))
     if best.cost_bytes == 0:
         outcome = Outcome(best, 0, "nothing to evict", ("a known order fits without evictions",), 0, 0)
     elif best.cost_bytes == options.search.known_bound:
         why = ("no schedule moves less on a larger scratchpad",)
         outcome = Outcome(best, best.cost_bytes, "larger scratchpad", why)
+    elif problem.has_choices:
+        outcome = _search_modes(problem, options, deadline, best)
     else:
         outcome = _search_all(problem, options, deadline, best)
     return replace(_raised(outcome, options.search.known_bound), first_s=first_s)
@@ -98,6 +102,29 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
         *_explain(parts, chosen),
     )
     return Outcome(best, bound, name, tuple(line for line in why if line), states, lost)
+
+
+def _search_modes(problem: Problem, options: Options, deadline: Deadline, start: Placed) -> Outcome:
+    """Search over schedules and modes, then place what was found with its runs held."""
+    limit = deadline.share(0.8)
+    chain = Chain(problem, split(problem), lambda _: _nothing, lambda space: state_limit(space, options), limit)
+    found = chain.solve()
+    best = start
+    if found.order is not None and best.cost_bytes > found.bound:
+        timeline = Timeline(problem, found.order, found.runs)
+        best = cheapest((best, replacement.optimise(timeline, DEFAULT_BACKEND, deadline, holds_runs=True)))
+    is_proved = found.cost == found.bound
+    why = (
+        f"{'searched all schedules and modes' if is_proved else 'a limit struck before all schedules were searched'}: "
+        f"{len(chain.parts)} independent parts, {found.kinds} kinds, {found.states:,} states"
+    )
+    lost = best.cost_bytes - found.bound if is_proved else None
+    name = "best-first search over modes" if found.bound else "trivial"
+    return Outcome(replace(best, bound_bytes=0, rests_on=""), found.bound, name, (why,), found.states, lost)
+
+
+def _nothing(_: State) -> int:
+    return 0
 
 
 def _is_exported(placed: Placed) -> bool:

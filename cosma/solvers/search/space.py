@@ -11,10 +11,13 @@ compare all combinations with brute force.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 from cosma.problem import Problem
+from cosma.solvers.search.twins import older_twins
 
 MAX_FINISH = 64  # operators that one free move may run
 _MOST_EFFECTS = 20_000  # remembered effects of such moves; a bound on memory
@@ -45,6 +48,10 @@ class State(NamedTuple):
     ready: int
 
 
+Step = tuple[int, list[int], State]  # what it costs, the operators that run, the state after them
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """Part of a problem, numbered from 0: `operators` (indices into the problem, topological order).
@@ -70,11 +77,11 @@ class Space:
     successors: tuple[int, ...] = field(init=False)
     ancestors: tuple[int, ...] = field(init=False)
     finishing: tuple[int, ...] = field(init=False)  # tensor -> its readers and all their ancestors
-    older_twins: tuple[int, ...] = field(init=False)  # operator -> mask of those to run first, see _find_twins
+    older_twins: tuple[int, ...] = field(init=False)  # operator -> mask of those to run first, see twins.py
     _effects: dict[int, tuple[int, int, int]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        n = len(self.operators)
+        n = len(self.needs)
         successors, ancestors = [0] * n, [0] * n
         for v in range(n):
             for p in bits(self.needs[v]):
@@ -92,44 +99,17 @@ class Space:
         object.__setattr__(self, "successors", tuple(successors))
         object.__setattr__(self, "ancestors", tuple(ancestors))
         object.__setattr__(self, "finishing", tuple(finishing))
-        object.__setattr__(self, "older_twins", tuple(self._find_twins()))
+        shapes = [(self.kind(v), *((self.sizes[a], self.eviction[a]) for a in o)) for v, o in enumerate(self.outputs)]
+        twins = older_twins(self.inputs, self.outputs, self.readers, shapes, self.role)
+        object.__setattr__(self, "older_twins", tuple(twins))
 
-    def _find_twins(self) -> list[int]:
-        """For each operator the earlier ones that start a branch just like the one that it starts.
+    def kind(self, v: int) -> int:
+        """Equal for operators that take and move alike, names left out."""
+        return self.extra[v]
 
-        The twins rule. A branch is a chain of operators, each reading nothing but the result of the one
-        before, up to a tensor with one reader. Two branches that read the same tensors, have the same
-        sizes and end at the same operator can be exchanged without changing anything else; so of two that
-        have not begun, the one with the smaller number may go first.
-        """
-        branches = self._branches()
-        first: dict[tuple[tuple[int, ...], int], int] = {}
-        older = [0] * len(self.operators)
-        for v, branch in enumerate(branches):
-            if branch is not None:
-                key = (self.inputs[v], branch)
-                older[v] = first.get(key, 0)
-                first[key] = older[v] | 1 << v
-        return older
-
-    def _branches(self) -> list[int | None]:
-        """For each operator the number of the branch that it starts, its inputs left out; alike have the same number.
-
-        None where the branch ends in several places or nowhere: no two of those are alike.
-        """
-        numbers: dict[tuple[int, int, int, int, int], int] = {}
-        branches: list[int | None] = [None] * len(self.operators)
-        for v in range(len(self.operators) - 1, -1, -1):
-            outputs = self.outputs[v]
-            readers = self.readers[outputs[0]] if len(outputs) == 1 else 0
-            if not readers or readers & (readers - 1):
-                continue
-            after = readers.bit_length() - 1
-            end, rest = (after, -1) if len(self.inputs[after]) > 1 else (-1, branches[after])
-            if rest is not None:
-                shape = (self.extra[v], self.sizes[outputs[0]], self.eviction[outputs[0]], end, rest)
-                branches[v] = numbers.setdefault(shape, len(numbers))
-        return branches
+    def role(self, _v: int, _a: int) -> int:
+        """Equal for inputs of operator v that can be exchanged without changing what it takes and moves."""
+        return 0
 
     def moves(self, state: State, rules: Rules) -> Iterator[int]:
         """The operators worth running next."""
@@ -155,6 +135,28 @@ class Space:
         live = sum(self.sizes[a] for a in bits(self.start_resident))
         ready = sum(1 << v for v, needs in enumerate(self.needs) if not needs)
         return State(0, self.start_resident, 0, live, ready)
+
+    @property
+    def base(self) -> int:
+        """Bytes that every schedule pays, charged at the start."""
+        return 0
+
+    def steps(self, state: State, budget: int, rules: Rules, most: int | None = None) -> Iterator[Step]:
+        """The ways on from a state that are worth trying, of cost below `budget`.
+
+        For each operator at most `most` eviction sets, if given. Raises TooManyEvictions unless it is.
+        """
+        for v in self.moves(state, rules):
+            for cost, _, before in some(self.evictions(state, v, budget, rules), most):
+                path = [v]
+                after = self.run(before, v)
+                if rules.finish:
+                    after = self.free_moves(after, path)
+                yield cost, path, after
+
+    def must_pay(self, a: int, state: State) -> int:
+        """The least bytes that evicting tensor a costs in the end, whatever follows."""
+        return self.eviction_cost(a, state.hosted)
 
     def eviction_cost(self, a: int, hosted: int) -> int:
         """Bytes that evicting tensor a costs in the end: its load, and its store if the host has no copy."""
@@ -214,7 +216,7 @@ class Space:
     def _finish(self, state: State, i: int, capacity: int, path: list[int]) -> State | None:
         todo = self.finishing[i] & ~state.executed
         needed, size, cost = self._effect(todo)
-        if needed & ~state.resident or size > self.sizes[i] or cost > self.eviction_cost(i, state.hosted):
+        if needed & ~state.resident or size > self.sizes[i] or cost > self.must_pay(i, state):
             return None
         at = len(path)
         for v in bits(todo):
@@ -309,7 +311,7 @@ class Space:
             result.append(mask)
         return result
 
-    def dominates(self, cost: int, a: tuple[int, int], other: int, b: tuple[int, int]) -> bool:
+    def dominates(self, _executed: int, cost: int, a: tuple[int, int], other: int, b: tuple[int, int]) -> bool:
         """Whether a state (resident, hosted) reached at `cost` makes another with the same operators executed useless.
 
         Dominance (docs/problem.md#dominance). The first can imitate the second: it evicts what it alone
@@ -323,6 +325,15 @@ class Space:
         for t in bits(a[0] & b[0] & b[1] & ~a[1]):
             cost += self.eviction[t] - self.sizes[t]
         return cost <= other
+
+
+def some(ways: Iterator[T], most: int | None) -> Iterator[T]:
+    """The first few of the ways on, or all; a beam need not see them all, nor know that there are too many."""
+    if most is None:
+        yield from ways
+    else:
+        with suppress(TooManyEvictions):
+            yield from islice(ways, most)
 
 
 def bits(mask: int) -> Iterator[int]:

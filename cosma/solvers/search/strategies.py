@@ -5,10 +5,8 @@ the deadline depends on the machine.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import islice
 from typing import NamedTuple
 
 from cosma.deadline import Deadline
@@ -25,7 +23,8 @@ Bound = Callable[[State], int]  # a lower bound on the cost still to come
 class SearchResult:
     """What a search knows. order: operators of the space, or None. bound: proven for all schedules.
 
-    complete: whether the search ran to its end, so that no schedule costs less than min(cost, cutoff).
+    complete: whether the search ran to its end, so that no schedule costs less than min(cost, cutoff). end: the state
+    that the order ends in.
     """
 
     order: tuple[int, ...] | None
@@ -33,6 +32,7 @@ class SearchResult:
     bound: int
     states: int
     complete: bool
+    end: State | None = None
 
 
 # How a state was reached: the operators run last, and what was before. It outlives the state, so it holds none.
@@ -71,15 +71,32 @@ def best_first(
     the same operators executed dominates them. Stops at `state_limit` states or the deadline; the
     least sum still open is then the bound. `variant` breaks ties differently: another optimum, maybe.
     """
+    return next(ends(space, to_come, cutoff, state_limit, deadline, rules, variant))
+
+
+def ends(
+    space: Space,
+    to_come: Bound,
+    cutoff: int,
+    state_limit: int,
+    deadline: Deadline,
+    rules: Rules = ALL_RULES,
+    variant: int = 0,
+) -> Iterator[SearchResult]:
+    """The states in which a schedule may end, the cheapest first, as `best_first` finds them; the last has no end.
+
+    Those that another dominates are left out.
+    """
     search = _BestFirst(space, to_come, cutoff, state_limit, deadline, rules, variant)
     search.add(_first(space, rules))
     while search.heap:
         bound, _, _, node = heappop(search.heap)
         if node.state.executed == space.everything:
-            return SearchResult(_order(node), node.cost, node.cost, search.states, True)
-        if not search.expand(node):
-            return SearchResult(None, cutoff, bound, search.states, False)
-    return SearchResult(None, cutoff, cutoff, search.states, True)
+            yield SearchResult(_order(node), node.cost, node.cost, search.states, True, node.state)
+        elif not search.expand(node):
+            yield SearchResult(None, cutoff, bound, search.states, False)
+            return
+    yield SearchResult(None, cutoff, cutoff, search.states, True)
 
 
 def _first(space: Space, rules: Rules) -> _Node:
@@ -87,7 +104,7 @@ def _first(space: Space, rules: Rules) -> _Node:
     state = space.start()
     if rules.finish:
         state = space.free_moves(state, path)
-    return _Node(state, 0, (tuple(path), None))
+    return _Node(state, space.base, (tuple(path), None))
 
 
 class _BestFirst:
@@ -124,7 +141,8 @@ class _BestFirst:
         held = (state.resident, state.hosted)
         known = self.seen.setdefault(state.executed, [])
         if self.rules.dominance:
-            useless = any(c <= cost and self.space.dominates(c, other, cost, held) for c, other in known)
+            dominates, executed = self.space.dominates, state.executed
+            useless = any(c <= cost and dominates(executed, c, other, cost, held) for c, other in known)
         else:
             useless = any(c <= cost and other == held for c, other in known)
         if not useless:
@@ -133,19 +151,13 @@ class _BestFirst:
 
     def expand(self, node: _Node) -> bool:
         """Add all successors; False if a limit struck half-way, the node's own bound is then the best."""
-        space, rules = self.space, self.rules
         try:
-            for v in space.moves(node.state, rules):
-                for cost, _, state in space.evictions(node.state, v, self.cutoff - node.cost, rules):
-                    path = [v]
-                    after = space.run(state, v)
-                    if rules.finish:
-                        after = space.free_moves(after, path)
-                    self.add(_Node(after, node.cost + cost, (tuple(path), node.trail)))
-                    if self.states >= self.state_limit:
-                        return False
-                    if self.states % _LOOK_AT_CLOCK == 0 and self.deadline.passed:
-                        return False
+            for cost, path, after in self.space.steps(node.state, self.cutoff - node.cost, self.rules):
+                self.add(_Node(after, node.cost + cost, (tuple(path), node.trail)))
+                if self.states >= self.state_limit:
+                    return False
+                if self.states % _LOOK_AT_CLOCK == 0 and self.deadline.passed:
+                    return False
         except TooManyEvictions:
             return False
         return True
@@ -166,27 +178,18 @@ def beam(space: Space, to_come: Bound, width: int, cutoff: int, deadline: Deadli
     for k in range(count):
         layer, layers[k] = layers[k], {}
         for node in sorted(layer.values(), key=lambda n: (n.cost + to_come(n.state), n.state.live))[:width]:
-            for v in space.moves(node.state, rules):
-                if deadline.passed:
-                    return None
-                for cost, _, state in _some(space.evictions(node.state, v, cutoff - node.cost, rules)):
-                    path = [v]
-                    after = space.free_moves(space.run(state, v), path)
-                    states += 1
-                    there = layers[after.executed.bit_count()]
-                    known = there.get(after[:3])
-                    if known is None or node.cost + cost < known.cost:
-                        there[after[:3]] = _Node(after, node.cost + cost, (tuple(path), node.trail))
+            if deadline.passed:
+                return None
+            for cost, path, after in space.steps(node.state, cutoff - node.cost, rules, _BEAM_EVICTIONS):
+                states += 1
+                there = layers[after.executed.bit_count()]
+                known = there.get(after[:3])
+                if known is None or node.cost + cost < known.cost:
+                    there[after[:3]] = _Node(after, node.cost + cost, (tuple(path), node.trail))
     if not layers[count]:
         return None
     best = min(layers[count].values(), key=lambda n: n.cost)
-    return SearchResult(_order(best), best.cost, 0, states, False)
-
-
-def _some(evictions: Iterator[tuple[int, int, State]]) -> Iterator[tuple[int, int, State]]:
-    """The first few eviction sets; a beam need not see them all."""
-    with suppress(TooManyEvictions):
-        yield from islice(evictions, _BEAM_EVICTIONS)
+    return SearchResult(_order(best), best.cost, 0, states, False, best.state)
 
 
 def smallest_peak(space: Space, state_limit: int, deadline: Deadline, floor: int = 0) -> SearchResult:

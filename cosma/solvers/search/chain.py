@@ -1,0 +1,196 @@
+"""Search over all schedules and modes, part by part.
+
+A tensor that all later operators come after (docs/problem.md#cut-tensors) is in one of three states where it is cut:
+resident, resident and with the host, or with the host alone. The least cost of the whole is a shortest path over these
+states, whose steps are the costs of each part from an entry state to an exit state. Those are found as far
+as the path needs them: of each part and entry the cheapest exits first. Parts alike are solved once an entry state.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from cosma.deadline import Deadline
+from cosma.modes import Run
+from cosma.problem import Problem
+from cosma.solvers.search.fronts import Menus
+from cosma.solvers.search.modal import ModalSpace, runs_of
+from cosma.solvers.search.modal_parts import modal_part
+from cosma.solvers.search.parts import Part
+from cosma.solvers.search.space import State
+from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends
+
+_NO_CUTOFF = 2**63
+_WIDTHS = (1, 10, 100)  # of the beams where the search does not end
+_EXITS = ((True, False), (True, True), (False, True))  # (resident, with the host)
+
+
+@dataclass(slots=True)
+class Ends:
+    """What is known of one part from one entry state: the ends found so far, by exit, and a bound on all others.
+
+    size, store: bytes of the tensor that it leaves, and what storing it costs; 0 if it leaves none.
+    """
+
+    space: ModalSpace
+    coming: Iterator[SearchResult]
+    size: int
+    store: int
+    found: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    bound: int = 0
+    states: int = 0
+    stopped: bool = False
+
+    def advance(self) -> None:
+        """Find the next end, or why there is none."""
+        result = next(self.coming)
+        self.bound = max(self.bound, result.bound)
+        self.states = result.states
+        if result.end is not None:
+            self.keep(result, result.end)
+        else:
+            self.stopped = not result.complete
+
+    def keep(self, result: SearchResult, end: State) -> None:
+        """Remember an end, if it is the cheapest of its exit."""
+        left = self.space.left
+        here = left < 0 or bool(end.resident >> left & 1)
+        exit_ = _EXITS.index((here, not here or (left >= 0 and bool(end.hosted >> left & 1))))
+        if result.order is not None and result.cost < self.cheapest(exit_)[0]:
+            self.found[exit_] = (result.cost, result.order)
+
+    def cheapest(self, exit_: int) -> tuple[int, tuple[int, ...]]:
+        """The cheapest way found to an exit, what was found for others and changed at the end included."""
+        return min(
+            ((cost + self.change(other, exit_), steps) for other, (cost, steps) in sorted(self.found.items())),
+            key=lambda x: x[0],
+            default=(_NO_CUTOFF, ()),
+        )
+
+    def change(self, before: int, after: int) -> int:
+        """Bytes that it takes to make one exit of another: store the tensor, leave it, or load it again."""
+        stored = self.store if before == 0 and after != 0 else 0
+        return stored + (self.size if before == 2 and after != 2 else 0)
+
+    def least(self, exit_: int) -> int:
+        """A lower bound on the cost of an exit."""
+        return min(self.cheapest(exit_)[0], self.bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best order and runs that were found, None if none, their cost; a bound for all; what that took."""
+
+    order: tuple[int, ...] | None
+    runs: tuple[Run, ...]
+    cost: int
+    bound: int
+    states: int
+    kinds: int
+
+
+class Chain:
+    """The parts of a problem in a row. `potentials` makes the lower bound of a space on what a state still pays."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        parts: Sequence[Part],
+        potentials: Callable[[ModalSpace], Bound],
+        state_limit: Callable[[ModalSpace], int],
+        deadline: Deadline,
+    ) -> None:
+        self.problem, self.parts, self.deadline = problem, parts, deadline
+        self.potentials, self.state_limit = potentials, state_limit
+        self.menus = Menus(problem)
+        self.ends: dict[tuple[object, ...], Ends] = {}
+        self.steps: dict[tuple[int, int], Ends] = {}  # by part and entry
+
+    def _ends(self, k: int, entry: int) -> Ends:
+        """What is known of part k from an entry state; operators as those of the first part of its kind."""
+        if (k, entry) not in self.steps:
+            space = self.space(k, entry)
+            known = self.ends.get(space.key)
+            if known is None:
+                coming = ends(space, self.potentials(space), _NO_CUTOFF, self.state_limit(space), self.deadline)
+                size = space.sizes[space.left] if space.left >= 0 else 0
+                store = space.eviction[space.left] - size if space.left >= 0 else 0
+                known = self.ends[space.key] = Ends(space, coming, size, store)
+                known.bound = space.base
+            self.steps[k, entry] = known
+        return self.steps[k, entry]
+
+    def _beams(self, known: Ends) -> None:
+        """The search found no end within its limits: beams may find one."""
+        for width in _WIDTHS:
+            best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
+            result = beam(known.space, self.potentials(known.space), width, best, self.deadline)
+            if result is not None and result.end is not None:
+                known.states += result.states
+                known.keep(result, result.end)
+
+    def space(self, k: int, entry: int) -> ModalSpace:
+        """The space of part k from an entry state."""
+        part = self.parts[k]
+        before = (part.resident[0], *_EXITS[entry]) if part.resident else None
+        after = self.parts[k + 1].resident[0] if k + 1 < len(self.parts) else -1
+        return modal_part(self.menus, range(part.start, part.end), before, after)
+
+    def solve(self) -> Found:
+        """The optimum, or what the limits allow."""
+        while True:
+            path, bound = self._path(self._least)
+            waiting = {id(step): step for step, exit_ in path if step.cheapest(exit_)[0] > step.bound}
+            open_ = [step for step in waiting.values() if not step.stopped]
+            if not open_ or self.deadline.passed:
+                break
+            for step in open_:
+                step.advance()
+                if step.stopped and not step.found:
+                    self._beams(step)
+        best, cost = self._path(lambda k, entry, exit_: self._ends(k, entry).cheapest(exit_)[0])
+        states = sum(step.states for step in self.ends.values())
+        if cost >= _NO_CUTOFF:
+            return Found(None, (), _NO_CUTOFF, bound, states, len(self.ends))
+        order, runs = self._joined(best)
+        return Found(order, runs, cost, bound, states, len(self.ends))
+
+    def _least(self, k: int, entry: int, exit_: int) -> int:
+        """A lower bound on the cost of part k from an entry state to an exit state.
+
+        A part may begin by making another entry state of its own, so it costs at most that more than from there.
+        """
+        best = self._ends(k, entry).least(exit_)
+        if k:
+            before = self._ends(k - 1, 0)
+            for other in range(len(_EXITS)):
+                if other != entry and (k, other) in self.steps:
+                    best = max(best, self.steps[k, other].least(exit_) - before.change(other, entry))
+        return best
+
+    def _path(self, price: Callable[[int, int, int], int]) -> tuple[list[tuple[Ends, int]], int]:
+        """The cheapest path through the exits of all parts: (part, exit) each, and its price; settled ones first."""
+        best: dict[int, tuple[int, int, list[tuple[Ends, int]]]] = {0: (0, 0, [])}
+        for k in range(len(self.parts)):
+            after: dict[int, tuple[int, int, list[tuple[Ends, int]]]] = {}
+            exits = range(len(_EXITS) if k + 1 < len(self.parts) else 1)
+            for (entry, (paid, open_, path)), exit_ in product(best.items(), exits):
+                step = self._ends(k, entry)
+                total, unsettled = paid + price(k, entry, exit_), open_ + (step.cheapest(exit_)[0] > step.bound)
+                if exit_ not in after or (total, unsettled) < after[exit_][:2]:
+                    after[exit_] = (total, unsettled, [*path, (step, exit_)])
+            best = after
+        total, _, path = best[0]
+        return path, total
+
+    def _joined(self, path: Sequence[tuple[Ends, int]]) -> tuple[tuple[int, ...], tuple[Run, ...]]:
+        """Order and runs of the whole."""
+        order: list[int] = []
+        runs = list(self.problem.runs)
+        for k, (step, exit_) in enumerate(path):
+            part = self.parts[k]
+            inside = range(part.start, part.end)
+            for v, run in runs_of(self.problem, step.space, inside, step.cheapest(exit_)[1]):
+                order.append(v)
+                runs[v] = run
+        return tuple(order), tuple(runs)
