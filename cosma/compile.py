@@ -91,7 +91,7 @@ def solve(prepared: Prepared, hardware: Hardware, options: Options, deadline: De
     best = enlarged(outcome.best)
     plan = to_plan(best, outcome.bound_bytes, prepared.source, hardware.name, options.solver, generator)
     require_valid(plan, problem)
-    exported = Timeline.of(problem, range(len(problem.graph.operators)))
+    exported = None if problem.has_choices else Timeline.of(problem, range(len(problem.graph.operators)))
     return Result(
         status=plan.claims.status,
         solver=options.solver,
@@ -99,7 +99,7 @@ def solve(prepared: Prepared, hardware: Hardware, options: Options, deadline: De
         non_compulsory_bytes=plan.claims.non_compulsory_bytes,
         bound_bytes=plan.claims.bound_bytes,
         bound_name=outcome.bound_name,
-        belady_bytes=exported.cost(belady(exported)),
+        belady_bytes=None if exported is None else exported.cost(belady(exported)),
         fragmentation_bytes=outcome.fragmentation_bytes,
         states=outcome.states,
         size=outcome.size,

@@ -259,7 +259,7 @@ class Problem:
                     v.name,
                     list(v.inputs),
                     list(v.outputs),
-                    [self._stated(v, m) for m in modes if not (m.on_host or m.is_larger)],
+                    [self._stated(v, m) for m in modes if m.is_declared],
                 ]
                 for v, modes in zip(self.graph.operators, self.modes, strict=True)
             ],

@@ -49,11 +49,14 @@ def would_help(plan: Plan, timeline: Timeline, evictions: Sequence[Eviction], de
     return tuple(_Levers(plan, timeline, evictions, deadline).run())
 
 
-def least_bytes(timeline: Timeline, deadline: Deadline) -> int | None:
-    """The least non-compulsory bytes of a schedule, addresses ignored; None: does not fit, or out of time."""
+def least_bytes(timeline: Timeline, deadline: Deadline, holds_runs: bool = False) -> int | None:
+    """The least non-compulsory bytes of a schedule, addresses ignored; None: does not fit, or out of time.
+
+    holds_runs: operators run as the timeline says, whatever else they could do.
+    """
     if min(timeline.room) < 0:
         return None
-    found, bound, _ = solve_programme(timeline, frozenset(), (), DEFAULT_BACKEND, deadline)
+    found, bound, _ = solve_programme(timeline, frozenset(), (), DEFAULT_BACKEND, deadline, holds_runs)
     cost = None if found is None else found[0].cost(found[1])
     return cost if cost == bound else None
 
@@ -71,16 +74,18 @@ class _Levers:
             yield self._lever("addresses", "the same order, tensors replaced better", here, "addresses allow it")
         if here is not None:
             yield from self._capacities(here)
-        yield from self._in_place()
-        yield from self._dtypes()
-        yield from self._orders()
+        if not self.problem.has_choices:  # with other sizes and orders operators would run otherwise
+            yield from self._in_place()
+            yield from self._dtypes()
+            yield from self._orders()
 
     def _lever(self, kind: Topic, change: str, then: int, assumes: str) -> Lever:
         return Lever(kind, change, then, self.now - then, assumes)
 
     def _least(self, problem: Problem, order: Sequence[int] | None = None) -> int | None:
         runs = self.timeline.runs if order is None else problem.runs
-        return least_bytes(Timeline(problem, tuple(order or self.timeline.order), runs), self.deadline)
+        timeline = Timeline(problem, tuple(order or self.timeline.order), runs)
+        return least_bytes(timeline, self.deadline, self.problem.has_choices)
 
     def _capacities(self, here: int) -> Iterator[Lever]:
         """The least capacities at which the optimum falls, by bisection: more room never costs more."""
@@ -134,7 +139,7 @@ class _Levers:
         changed = {}
         for t in steps:
             v = self.timeline.order[t]
-            dying = [a for a in self.problem.graph.operators[v].inputs if self.timeline.uses[a][-1] == t]
+            dying = [a for a in self.problem.graph.operators[v].inputs if self.timeline.uses[a][-1:] == (t,)]
             mode = in_place(self.problem, v, dying)
             if mode is not None:
                 changed[v] = mode

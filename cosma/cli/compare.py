@@ -118,7 +118,9 @@ def _runs(
     hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
     runs: list[Run] = []
     for model in models:
-        prepared, _ = prepared_within(model, Deadline.after(options.time_limit_s), lambda: hardware, **flags)
+        prepared, _ = prepared_within(
+            model, Deadline.after(options.time_limit_s), lambda: hardware, **flags, solvers=solvers
+        )
         deadline = Deadline.after(options.time_limit_s)
         for budget, found in runs_at(prepared, hardware, budgets, chosen, deadline):
             runs += found

@@ -222,12 +222,12 @@ def check_plot(plot: Path | None, *kept: Path | None) -> None:
 
 def settings_of(
     dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], modes: str | None = None,
-    solver: str = "auto", **_: Any,
+    solver: str = "auto", solvers: Sequence[str] = (), **_: Any,
 ) -> "Settings":  # fmt: skip
     """How the model is to be read. Raises InputError."""
     from cosma.compile import Settings
 
-    return Settings(dtype, fusion, weights, dims_of(dims), modes_of(modes, [solver]))
+    return Settings(dtype, fusion, weights, dims_of(dims), modes_of(modes, solvers or [solver]))
 
 
 def modes_of(text: str | None, solvers: Sequence[str]) -> "Modes":

@@ -61,7 +61,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("gap", f"{100 * (result.gap or 0):.1f} %"),
         ("status", f"{result.status}{proved}: {result.why[0]}"),
         *size,
-        ("Belady", _describe_belady(result)),
+        *([] if result.belady_bytes is None else [("Belady", _describe_belady(result, result.belady_bytes))]),
         ("fragmentation", _describe_fragmentation(result)),
         ("peak use", f"{both(claims.peak_use_bytes)}, {used:.1f} % of the scratchpad"),
         ("verified", f"replayed {len(plan.order)} steps, {len(plan.moves)} moves: no violations"),
@@ -150,12 +150,11 @@ def print_failure(console: Console, prepared: Prepared, result: Result) -> None:
     print_rows(console, [("would help", "another solver, e.g. --solver auto; a plan exists at this capacity")])
 
 
-def _describe_belady(result: Result) -> str:
-    assert result.belady_bytes is not None
+def _describe_belady(result: Result, belady_bytes: int) -> str:
     assert result.non_compulsory_bytes is not None
-    text = f"{both(result.belady_bytes)} in the exported order (addresses ignored)"
-    if result.belady_bytes:
-        change = 100 * (1 - result.non_compulsory_bytes / result.belady_bytes)
+    text = f"{both(belady_bytes)} in the exported order (addresses ignored)"
+    if belady_bytes:
+        change = 100 * (1 - result.non_compulsory_bytes / belady_bytes)
         text += f"; this plan moves {abs(change):.1f} % {'less' if change >= 0 else 'more'}"
     return text
 

@@ -1,12 +1,14 @@
-"""Larger tiles in the room that a plan leaves: as many bytes, fewer pieces.
+"""Fewer and larger pieces in the room that a plan leaves: as many bytes.
 
-Of tilings that move the same, a search for bytes takes the one with the smallest buffers; rows of one element would be
-streamed one by one. Once everything has its place, each step has holes in which nothing lies. The buffers of a step
-live for that step alone, so they may be anywhere in its holes, and each step is a problem of its own.
+A search for bytes takes, of tilings that move the same, the one with the smallest buffers, and streams what could as
+well be loaded: rows of one element, one by one. Once everything has its place, each step has holes in which nothing
+lies. What a step has besides lives for that step alone, so it may be anywhere in its holes, and each step is a problem
+of its own: operands that move as much when they are loaded or stored as a whole are, as far as they fit, and tiles
+grow into what is left.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from cosma.modes import Mode, Run
 from cosma.problem import Problem
@@ -16,68 +18,120 @@ from cosma.target.tiling import larger
 
 _SHARES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)  # of the room, where it lies apart
 
-_Buffers = list[tuple[int | None, int]]  # (streamed tensor, or None for the workspace; offset)
+_Holes = list[tuple[int, int]]  # ranges of addresses in which nothing lies
+_Places = dict[int | None, int]  # streamed or resident tensor, or None for the workspace -> address
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """How an operator runs instead, the mode with larger tiles if there is one, and where all that is new lies."""
+
+    run: Run
+    mode: Mode | None
+    places: _Places
 
 
 def enlarged(placed: Placed) -> Placed:
-    """The same plan with each operator's tiles as large as the holes of its step allow."""
+    """A plan that moves the same bytes in as few and as large pieces as the holes of each step allow."""
     timeline, problem = placed.timeline, placed.timeline.problem
-    modes: dict[int, Mode] = {}
-    buffers: dict[int, _Buffers] = {}
+    steps: dict[int, _Step] = {}
     holes = _holes(placed)
     for t, v in enumerate(timeline.order):
         run = timeline.runs[v]
-        mode = problem.modes[v][run.mode]
-        if run.streamed and mode.tiling:
-            found = _grow(problem, v, mode, run, holes[t])
-            if found is not None:
-                modes[v], buffers[t] = found
-    if not modes:
-        return placed
-    extended = problem.with_larger_tiles(modes)
-    runs = tuple(Run(len(problem.modes[v]), run.streamed) if v in modes else run for v, run in enumerate(timeline.runs))
-    new = Timeline(extended, timeline.order, runs)
-    count = len(timeline.intervals(placed.evicted))
-    old = {(t, a): at for (t, a, _), at in zip(timeline.buffers(), placed.offsets[count:], strict=True)}
-    at = {(t, a): offset for t, some in buffers.items() for a, offset in some}
-    offsets = (at[t, a] if t in buffers else old[t, a] for t, a, _ in new.buffers())
-    return replace(placed, timeline=new, offsets=(*placed.offsets[:count], *offsets))
+        if run.streamed and problem.modes[v][run.mode].tiling:
+            steps[t] = _better(problem, v, run, holes[t])
+    return _with_steps(placed, steps) if steps else placed
 
 
-def _grow(problem: Problem, v: int, mode: Mode, run: Run, holes: list[tuple[int, int]]) -> tuple[Mode, _Buffers] | None:
-    """A mode with fewer tiles that moves as much, and where its buffers lie; None if there is none."""
-    room = sum(end - start for start, end in holes)
+def _better(problem: Problem, v: int, run: Run, holes: _Holes) -> _Step:
+    """The best way to run operator v at a step with these holes."""
+    mode = problem.modes[v][run.mode]
+    streams = {s.tensor: s for s in mode.streams if s.tensor in run.streamed}
+    alike = [a for a, s in streams.items() if s.moved_bytes == problem.sizes[a]]
+    if len(alike) == len(streams) and not problem.modes[v][0].workspace_bytes:
+        places = _fit(((a, problem.sizes[a]) for a in streams), holes)
+        if places is not None:
+            return _Step(Run(0), None, places)
+    whole: list[int] = []
+    for a in sorted(alike, key=lambda a: (-streams[a].transfers, a)):
+        if _fit(_blocks(problem, mode, run, [*whole, a]), holes) is not None:
+            whole.append(a)
+    streamed = Run(run.mode, run.streamed - set(whole))
+    return _grown(problem, v, mode, streamed, whole, holes)
+
+
+def _grown(problem: Problem, v: int, mode: Mode, run: Run, whole: Sequence[int], holes: _Holes) -> _Step:
+    """The mode with the largest tiles that fit, or the mode itself."""
+    room = sum(end - start for start, end in holes) - sum(problem.sizes[a] for a in whole)
     now = {s.tensor: s.moved_bytes for s in mode.streams if s.tensor in run.streamed}
     for share in _SHARES:
         found = larger(problem.graph, v, mode, run.streamed, int(room * share), problem.memory, problem.tiler)
         if found.tiles >= mode.tiles:
-            return None
+            break
         then = {s.tensor: s.moved_bytes for s in found.streams if s.tensor in run.streamed}
-        places = _fit(problem, found, run, holes) if then == now else None
+        places = _fit(_blocks(problem, found, run, whole), holes) if then == now else None
         if places is not None:
-            return replace(found, is_larger=True), places
-    return None
+            return _Step(Run(len(problem.modes[v]), run.streamed), replace(found, is_larger=True), places)
+    places = _fit(_blocks(problem, mode, run, whole), holes)
+    return _Step(run, None, {} if places is None else places)
 
 
-def _fit(problem: Problem, mode: Mode, run: Run, holes: list[tuple[int, int]]) -> _Buffers | None:
-    """Addresses of a mode's buffers, the largest first, each in the smallest hole that takes it."""
-    sizes: Mapping[int | None, int] = {
-        **{s.tensor: problem.aligned(s.buffer_bytes) for s in mode.streams if s.tensor in run.streamed},
-        **({None: problem.aligned(mode.workspace_bytes)} if mode.workspace_bytes else {}),
-    }
+def _blocks(problem: Problem, mode: Mode, run: Run, whole: Iterable[int]) -> Iterable[tuple[int | None, int]]:
+    """What a step takes besides what lies there: (tensor or None, bytes) of wholes, buffers and workspace."""
+    taken = set(whole)
+    yield from ((a, problem.sizes[a]) for a in taken)
+    for s in mode.streams:
+        if s.tensor in run.streamed - taken:
+            yield s.tensor, problem.aligned(s.buffer_bytes)
+    if mode.workspace_bytes:
+        yield None, problem.aligned(mode.workspace_bytes)
+
+
+def _fit(blocks: Iterable[tuple[int | None, int]], holes: _Holes) -> _Places | None:
+    """Addresses of blocks, the largest first, each in the smallest hole that takes it; None if one finds none."""
     free = list(holes)
-    places: _Buffers = []
-    for a, size in sorted(sizes.items(), key=lambda x: (-x[1], x[0] is None, x[0] or 0)):
+    places: _Places = {}
+    for a, size in sorted(blocks, key=lambda x: (-x[1], x[0] is None, x[0] or 0)):
         hole = min((h for h in free if h[1] - h[0] >= size), key=lambda h: (h[1] - h[0], h), default=None)
         if hole is None:
             return None
         free.remove(hole)
         free.append((hole[0] + size, hole[1]))
-        places.append((a, hole[0]))
+        places[a] = hole[0]
     return places
 
 
-def _holes(placed: Placed) -> list[list[tuple[int, int]]]:
+def _with_steps(placed: Placed, steps: dict[int, _Step]) -> Placed:
+    """The plan in which some steps run otherwise; the plan itself should that cost more."""
+    old = placed.timeline
+    steps = {t: step for t, step in steps.items() if step.places}
+    runs = list(old.runs)
+    for t, step in steps.items():
+        runs[old.order[t]] = step.run
+    modes = {old.order[t]: step.mode for t, step in steps.items() if step.mode is not None}
+    new = Timeline(old.problem.with_larger_tiles(modes), old.order, tuple(runs))
+    kept = {gap for g, gap in enumerate(old.gaps) if g not in placed.evicted and g not in old.lost}
+    evicted = frozenset(g for g, gap in enumerate(new.gaps) if gap not in kept and g not in new.lost)
+    if new.cost(evicted) != placed.cost_bytes or not kept <= set(new.gaps):
+        return placed
+    return replace(placed, timeline=new, evicted=evicted, offsets=_offsets(placed, new, evicted, steps))
+
+
+def _offsets(placed: Placed, new: Timeline, evicted: frozenset[int], steps: dict[int, _Step]) -> tuple[int, ...]:
+    """The addresses of the new plan: those of the old one, and of what is new at some steps."""
+    old, count = placed.timeline, len(placed.timeline.intervals(placed.evicted))
+    where = dict(zip(old.intervals(placed.evicted), placed.offsets, strict=False))
+    buffers = {(t, a): at for (t, a, _), at in zip(old.buffers(), placed.offsets[count:], strict=True)}
+    offsets = []
+    for a, start, end in new.intervals(evicted):
+        at = where.get((a, start, end))
+        offsets.append(steps[start].places[a] if at is None else at)
+    for t, b, _ in new.buffers():
+        offsets.append(steps[t].places[b] if t in steps else buffers[t, b])
+    return tuple(offsets)
+
+
+def _holes(placed: Placed) -> list[_Holes]:
     """For each step the aligned ranges of addresses in which no tensor lies."""
     timeline, memory = placed.timeline, placed.timeline.problem.memory
     sizes = timeline.problem.sizes

@@ -15,7 +15,7 @@ from cosma.plan import json_schema
 from tests.conftest import MODELS, spawn
 
 DENSENET = MODELS / "densenet121.onnx"
-SPILLING = ("compile", DENSENET, "--hw", "hexagon_8mib", "--no-weights")
+SPILLING = ("compile", DENSENET, "--hw", "hexagon_8mib", "--no-weights", "--modes", "paper")
 
 
 def test_compile_prints_a_summary_and_writes(run, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_solvers(run, solver: str) -> None:
 
 def test_search_says_how_it_was_proved(run, tmp_path: Path) -> None:
     model = MODELS / "amoebanet_d.onnx"
-    flags = ("--scratchpad", "2408448 B", "--dtype", "int8", "--fusion", "pointwise")
+    flags = ("--scratchpad", "2408448 B", "--dtype", "int8", "--fusion", "pointwise", "--modes", "paper")
     outcome = run("compile", model, *flags, "-v")
     for part in (
         "optimal (proved: best-first search)",
@@ -90,7 +90,19 @@ def test_search_says_how_it_was_proved(run, tmp_path: Path) -> None:
 
 def test_infeasible_is_an_answer(run, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    arguments = ("compile", DENSENET, "--hw", "gemmini_default", "--dtype", "int8", "--no-weights", "-o", plan)
+    arguments = (
+        "compile",
+        DENSENET,
+        "--hw",
+        "gemmini_default",
+        "--dtype",
+        "int8",
+        "--no-weights",
+        "--modes",
+        "paper",
+        "-o",
+        plan,
+    )
     outcome = run(*arguments)
     assert outcome.code == 3
     assert not plan.exists()

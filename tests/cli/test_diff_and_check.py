@@ -19,7 +19,7 @@ TINY = MODELS / "tiny_branches.onnx"
 def plans(run, tmp_path: Path) -> tuple[Path, Path]:
     small, large = tmp_path / "small.json", tmp_path / "large.json"
     for path, size in ((small, "5KiB"), (large, "8KiB")):
-        assert run("compile", TINY, "--dtype", "int8", "--scratchpad", size, "-o", path).code == 0
+        assert run("compile", TINY, "--dtype", "int8", "--scratchpad", size, "--modes", "paper", "-o", path).code == 0
     return small, large
 
 
@@ -100,7 +100,7 @@ def test_check_says_where_a_better_plan_may_exist(run) -> None:
 
 
 def test_check_without_a_plan_is_infeasible(run) -> None:
-    outcome = run("check", TINY, "--dtype", "int8", "--scratchpad", "4KiB", "--max-traffic", "1MiB")
+    outcome = run("check", TINY, "--dtype", "int8", "--scratchpad", "4KiB", "--max-traffic", "1MiB", "--modes", "paper")
     assert outcome.code == 3
     assert "| moved_bytes | no plan | 1,048,576 | not met |" in outcome.out
     assert "needs 5,120 B" in outcome.out

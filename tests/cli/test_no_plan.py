@@ -29,7 +29,7 @@ def test_every_operator_that_is_too_large_is_listed(run, tmp_path: Path) -> None
     large = {name: size for name, size in sizes.items() if size > 6_000}
     assert 1 < len(large) < len(sizes)
     page = tmp_path / "page.html"
-    outcome = run("compile", BRANCHES, "--scratchpad", "6000B", "--json", "--report", page)
+    outcome = run("compile", BRANCHES, "--scratchpad", "6000B", "--modes", "paper", "--json", "--report", page)
     assert outcome.code == 3
     found = outcome.json["too_large"]
     assert {row["operator"]: row["needed_bytes"] for row in found} == large
@@ -39,7 +39,7 @@ def test_every_operator_that_is_too_large_is_listed(run, tmp_path: Path) -> None
     text = page.read_text()
     assert all(name in text for name in large)
     assert f"{len(large)} of {len(sizes)} operators need more than the 6,000 B of the scratchpad" in text
-    shown = run("compile", BRANCHES, "--scratchpad", "6000B", "--report", page).out
+    shown = run("compile", BRANCHES, "--scratchpad", "6000B", "--modes", "paper", "--report", page).out
     assert all(name in shown for name in large)
     assert f"written to {page}" in " ".join(shown.split())
 
@@ -48,17 +48,19 @@ def test_old_files_are_not_passed_off_as_new_ones(run, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     assert run("compile", BRANCHES, "--scratchpad", "64KiB", "-o", plan).code == 0
     before = plan.read_bytes()
-    outcome = run("compile", BRANCHES, "--scratchpad", "6000B", "-o", plan)
+    outcome = run("compile", BRANCHES, "--scratchpad", "6000B", "--modes", "paper", "-o", plan)
     assert outcome.code == 3
     assert outcome.err == f"cosma: warning: there is no plan; {plan} is an earlier file and was not touched\n"
-    assert run("compile", BRANCHES, "--scratchpad", "6000B", "-o", plan, "--json").json["earlier_files"] == [str(plan)]
+    assert run("compile", BRANCHES, "--scratchpad", "6000B", "--modes", "paper", "-o", plan, "--json").json[
+        "earlier_files"
+    ] == [str(plan)]
     assert plan.read_bytes() == before
-    assert run("compile", BRANCHES, "--scratchpad", "6000B", "-o", tmp_path / "new.json").err == ""
+    assert run("compile", BRANCHES, "--scratchpad", "6000B", "--modes", "paper", "-o", tmp_path / "new.json").err == ""
 
 
 def test_a_comparison_without_any_plan_is_infeasible(run) -> None:
-    assert run("compare", BRANCHES, "--solvers", "auto", "--budgets", "6000B").code == 3
-    assert run("compare", BRANCHES, "--solvers", "auto", "--budgets", "6000B,64KiB").code == 0
+    assert run("compare", BRANCHES, "--solvers", "auto", "--budgets", "6000B", "--modes", "paper").code == 3
+    assert run("compare", BRANCHES, "--solvers", "auto", "--budgets", "6000B,64KiB", "--modes", "paper").code == 0
 
 
 def test_a_limit_that_strikes_is_not_called_a_search_of_everything() -> None:
@@ -108,7 +110,7 @@ def test_a_check_takes_no_time_from_the_search(run, monkeypatch) -> None:
         raise InputError("seen")
 
     monkeypatch.setattr("cosma.execute.run.ready", lambda *_: None)
-    assert run("compile", BRANCHES, "--scratchpad", "6000B", "--check").code == 3
+    assert run("compile", BRANCHES, "--scratchpad", "6000B", "--modes", "paper", "--check").code == 3
     monkeypatch.setattr("cosma.compile.solve", stop)
     assert run("compile", BRANCHES, "--scratchpad", "64KiB", "--check", "--time-limit", "60").code == 2
     assert 1000 < seen[0].remaining_s <= 1060

@@ -26,7 +26,8 @@ def plan(run, folder: Path) -> Path:
     """DenseNet-121 on 8 MiB: one eviction."""
     path = folder / "plan.json"
     if not path.exists():
-        run("compile", DENSENET, "--hw", "hexagon_8mib", "--no-weights", "-o", path, "--report", folder / "first.html")
+        flags = ("--hw", "hexagon_8mib", "--no-weights", "--modes", "paper")
+        run("compile", DENSENET, *flags, "-o", path, "--report", folder / "first.html")
     return path
 
 
@@ -231,7 +232,7 @@ def test_names_are_shown_as_text(browser, run, tmp_path: Path) -> None:
 
 def test_a_large_network_takes_few_elements(browser, run, tmp_path: Path) -> None:
     nasnet, page = MODELS / "nasnetalarge_224.onnx", tmp_path / "p.html"
-    flags = ("--scratchpad", "2365632 B", "--dtype", "int8", "--fusion", "none", "--no-weights")
+    flags = ("--scratchpad", "2365632 B", "--dtype", "int8", "--fusion", "none", "--no-weights", "--modes", "paper")
     assert run("compile", nasnet, *flags, "--report", page).code == 0
     look(browser, page, 1600, "light")
     assert browser.execute_script("return [steps.length, tensors.length]") == [878, 879]
