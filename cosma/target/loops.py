@@ -13,7 +13,7 @@ from cosma.nest import Access, Axis, Index, Nest, Tiler
 from cosma.target.touched import Counts, Rule, counts, touched
 
 _MOST_SIZES = 2**16  # up to this extent every number of tiles is tried
-_MOST_LOOPS = 6  # that are cut besides those that index everything
+_MOST_LOOPS = 5  # that are cut besides those that index everything
 Order = tuple[int, ...]  # numbers of loops, the outermost first
 
 

@@ -51,8 +51,8 @@ def tiled(graph: Graph, memory: Memory, tiler: Tiler) -> tuple[Nest, tuple[Mode,
     return operator.nest, modes[1:]
 
 
-def agree(nest: Nest, tiler: Tiler, mode: Mode) -> None:
-    found = recount(nest, tiler, mode.tiling)
+def agree(nest: Nest, tiler: Tiler, mode: Mode, alignment: int) -> None:
+    found = recount(nest, tiler, mode.tiling, alignment)
     assert (found.tiles, found.workspace_bytes) == (mode.tiles, mode.workspace_bytes)
     for s in mode.streams:
         assert found.operands[s.tensor] == (s.buffer_bytes, s.moved_bytes, s.transfers), mode
@@ -71,9 +71,9 @@ def test_modes_are_what_is_counted_tile_by_tile(tiler: Tiler) -> None:
     for nest in nests():
         own, modes = tiled(graph_of(nest), Memory(2**20, 4), tiler)
         for mode in modes:
-            agree(own, tiler, mode)
+            agree(own, tiler, mode, 4)
             count += 1
-    assert count > 800
+    assert count > 500
 
 
 def test_tile_by_tile_is_element_by_element() -> None:
@@ -107,7 +107,7 @@ def costs(mode: Mode, chosen: frozenset[int], sizes: dict[int, int], memory: Mem
     streams = {s.tensor: s for s in mode.streams}
     for a in chosen:
         room += min(memory.aligned(sizes[a]), memory.aligned(streams[a].buffer_bytes) if a in streams else 2**60)
-        moved += streams[a].moved_bytes if a in streams else sizes[a]
+        moved += streams[a].moved_bytes if a in streams else memory.aligned(sizes[a])
     return room, moved
 
 
@@ -131,7 +131,7 @@ def test_no_tiling_is_missing(memory: Memory, tiler: Tiler) -> None:
         sizes = {a: t.size_bytes for a, t in enumerate(graph.tensors)}
         everything = []
         for tiling in all_tilings(own, tiler):
-            found = recount(own, tiler, tiling)
+            found = recount(own, tiler, tiling, memory.alignment_bytes)
             if tiling:
                 everything.append((found, tiling))
         for n in range(1, len(sizes) + 1):
@@ -204,7 +204,7 @@ def test_larger_tiles_in_the_same_bytes() -> None:
             own = memory.aligned(mode.workspace_bytes) + sum(memory.aligned(s.buffer_bytes) for s in mode.streams)
             for room in (own, 2 * own):
                 grown = larger(graph, v, mode, streamed, room, memory, tiler)
-                agree(nest, tiler, grown)
+                agree(nest, tiler, grown, 64)
                 assert grown.tiles <= mode.tiles
                 assert {s.tensor for s in grown.streams} >= streamed
                 taken = memory.aligned(grown.workspace_bytes) + sum(
