@@ -13,6 +13,7 @@ from cosma.nest import Nest, Tiler
 from cosma.problem import Memory, Problem
 from cosma.recount import recount
 from cosma.target.fusion import fuse
+from cosma.target.loops import shape_of
 from cosma.target.tiling import larger, modes_of
 from tests.conftest import MODELS
 from tests.nests import all_tilings, convolution, product_of, random_nest, run
@@ -111,13 +112,20 @@ def costs(mode: Mode, chosen: frozenset[int], sizes: dict[int, int], memory: Mem
     return room, moved
 
 
-# Where windows have holes, or several axes are cut together, what is tried is not everything.
-DENSE = [c for c in CONVOLUTIONS if c["dilation"] == 1 or c["kernel"] == 1]
+def is_tried_in_full(nest: Nest) -> bool:
+    """Whether no axes are cut one after another, no window has holes, and no tensor is read in two ways."""
+    cuts = [loop.cuts for loop in shape_of(nest, Tiler()).loops]
+    dense = all(c is None or (c.live == c.most).all() for loop in cuts for cut in loop for c in cut.counts)
+    once = len({a.tensor for a in nest.accesses}) == len(nest.accesses)
+    return dense and once and all(len(loop) == 1 for loop in cuts) and 0 < len(cuts) < 5
+
+
 SMALL = [
     product_of(3, 4, 5),
     product_of(7, 2, 6),
-    *(n for c in DENSE[::5] if (n := convolution(**c)) is not None),
-    *(n for c in DENSE[::3] if c["kernel"] > c["stride"] and (n := convolution(**c, columns=5)) is not None),
+    *(n for c in CONVOLUTIONS[::5] if (n := convolution(**c)) is not None and is_tried_in_full(n)),
+    *(n for c in CONVOLUTIONS[::8] if (n := convolution(**c, columns=5)) is not None and is_tried_in_full(n)),
+    *filter(is_tried_in_full, map(random_nest, [random.Random(7)] * 150)),
 ]
 
 
@@ -125,6 +133,7 @@ SMALL = [
 @pytest.mark.parametrize("tiler", [Tiler(), Tiler(1, 4)], ids=["plain", "accumulators"])
 def test_no_tiling_is_missing(memory: Memory, tiler: Tiler) -> None:
     """For every set of operands, every tiling of all: some mode has no more room and no more bytes."""
+    assert len(SMALL) > 60
     for nest in SMALL:
         graph = graph_of(nest)
         own, modes = tiled(graph, memory, tiler)
