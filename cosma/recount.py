@@ -32,8 +32,8 @@ class Recount(NamedTuple):
     operands: dict[int, Taken]
 
 
-def recount(nest: Nest, tiler: Tiler, tiling: Tiling) -> Recount:
-    """Count what a tiling takes. Raises ValueError where it is none of this nest.
+def recount(nest: Nest, tiler: Tiler, tiling: Tiling, alignment_bytes: int = 1) -> Recount:
+    """Count what a tiling takes; moved bytes in multiples of the alignment. Raises ValueError if it is no tiling of it.
 
     An operand's tile is brought in when a loop steps that indexes it, or one outside of the innermost loop that
     does. While that innermost loop runs, an element that is needed again stays. An output is complete when it leaves.
@@ -44,6 +44,9 @@ def recount(nest: Nest, tiler: Tiler, tiling: Tiling) -> Recount:
         found = _taken(nest, tiler, access, loops)
         before = operands.get(access.tensor, Taken(0, 0, 0))
         operands[access.tensor] = Taken(*(a + b for a, b in zip(before, found, strict=True)))
+    for a, found in operands.items():
+        moved = -(-found.moved_bytes // alignment_bytes) * alignment_bytes
+        operands[a] = found._replace(moved_bytes=moved)
     workspace = sum(_accumulators(nest, tiler, access, loops) for access in nest.accesses if access.written)
     return Recount(workspace, prod(len(tiles) for _, tiles in loops), operands)
 
