@@ -21,7 +21,8 @@ from cosma.solvers.search.space import State
 from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends
 
 _NO_CUTOFF = 2**63
-_WIDTHS = (1, 10, 100)  # of the beams where the search does not end
+_WIDTHS = (10, 100)  # of the beams where the search does not end
+_EXACT = 0.6  # of the time, for the search
 _EXITS = ((True, False), (True, True), (False, True))  # (resident, with the host)
 
 
@@ -33,19 +34,21 @@ class Ends:
     """
 
     space: ModalSpace
-    coming: Iterator[SearchResult]
+    to_come: Bound
     size: int
     store: int
+    bound: int
     found: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
-    bound: int = 0
-    states: int = 0
+    coming: Iterator[SearchResult] = field(default_factory=lambda: iter(()))
+    states: int = 0  # of beams
+    searched: int = 0  # of the search
     stopped: bool = False
 
     def advance(self) -> None:
         """Find the next end, or why there is none."""
         result = next(self.coming)
         self.bound = max(self.bound, result.bound)
-        self.states = result.states
+        self.searched = result.states
         if result.end is not None:
             self.keep(result, result.end)
         else:
@@ -102,6 +105,7 @@ class Chain:
     ) -> None:
         self.problem, self.parts, self.deadline = problem, parts, deadline
         self.potentials, self.state_limit = potentials, state_limit
+        self.exact = deadline.share(_EXACT)
         self.menus = Menus(problem)
         self.ends: dict[tuple[object, ...], Ends] = {}
         self.steps: dict[tuple[int, int], Ends] = {}  # by part and entry
@@ -112,22 +116,27 @@ class Chain:
             space = self.space(k, entry)
             known = self.ends.get(space.key)
             if known is None:
-                coming = ends(space, self.potentials(space), _NO_CUTOFF, self.state_limit(space), self.deadline)
-                size = space.sizes[space.left] if space.left >= 0 else 0
-                store = space.eviction[space.left] - size if space.left >= 0 else 0
-                known = self.ends[space.key] = Ends(space, coming, size, store)
-                known.bound = space.base
+                known = self.ends[space.key] = self._begin(space)
             self.steps[k, entry] = known
         return self.steps[k, entry]
 
-    def _beams(self, known: Ends) -> None:
-        """The search found no end within its limits: beams may find one."""
-        for width in _WIDTHS:
-            best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
-            result = beam(known.space, self.potentials(known.space), width, best, self.deadline)
-            if result is not None and result.end is not None:
-                known.states += result.states
-                known.keep(result, result.end)
+    def _begin(self, space: ModalSpace) -> Ends:
+        """A part before its search: what a narrow beam finds, and no more than that is searched for."""
+        size = space.sizes[space.left] if space.left >= 0 else 0
+        store = space.eviction[space.left] - size if space.left >= 0 else 0
+        known = Ends(space, self.potentials(space), size, store, space.base)
+        self._beam(known, 1)
+        best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
+        cutoff = min(_NO_CUTOFF, best + size + store + 1)
+        known.coming = ends(space, known.to_come, cutoff, self.state_limit(space), self.exact)
+        return known
+
+    def _beam(self, known: Ends, width: int) -> None:
+        best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
+        result = beam(known.space, known.to_come, width, best, self.deadline)
+        if result is not None and result.end is not None:
+            known.states += result.states
+            known.keep(result, result.end)
 
     def space(self, k: int, entry: int) -> ModalSpace:
         """The space of part k from an entry state."""
@@ -146,10 +155,11 @@ class Chain:
                 break
             for step in open_:
                 step.advance()
-                if step.stopped and not step.found:
-                    self._beams(step)
+        for width in _WIDTHS:
+            for step in {id(step): step for step, exit_ in path if step.cheapest(exit_)[0] > step.bound}.values():
+                self._beam(step, width)
         best, cost = self._path(lambda k, entry, exit_: self._ends(k, entry).cheapest(exit_)[0])
-        states = sum(step.states for step in self.ends.values())
+        states = sum(step.states + step.searched for step in self.ends.values())
         if cost >= _NO_CUTOFF:
             return Found(None, (), _NO_CUTOFF, bound, states, len(self.ends))
         order, runs = self._joined(best)
