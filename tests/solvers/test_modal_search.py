@@ -18,6 +18,7 @@ from cosma.solvers.search import portfolio
 from cosma.solvers.search.chain import Chain
 from cosma.solvers.search.fronts import Menus
 from cosma.solvers.search.modal import ModalSpace
+from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.parts import split
 from cosma.solvers.search.space import Rules, State, bits
@@ -76,8 +77,8 @@ def agree(problem: Problem, seed: int) -> int:
     best = oracle.least_traffic(problem)
     space = whole(problem)
     assert space.base <= best, seed
-    for rules in ALL_RULES:
-        found = best_first(space, nothing, BIG, NO_LIMIT, FOREVER, rules)
+    for rules, to_come in itertools.product(ALL_RULES, (nothing, Alone(space).to_come)):
+        found = best_first(space, to_come, BIG, NO_LIMIT, FOREVER, rules)
         assert (found.cost, found.bound, found.complete) == (best, best, True), (seed, rules)
     return best
 

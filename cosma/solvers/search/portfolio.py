@@ -14,8 +14,9 @@ from cosma.solvers.outcome import Outcome, named
 from cosma.solvers.programmes.compact import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
 from cosma.solvers.search.bounds import Potentials, peak_bound
 from cosma.solvers.search.chain import Chain
+from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.parts import Part, split
-from cosma.solvers.search.space import Space, State
+from cosma.solvers.search.space import Space
 from cosma.solvers.search.strategies import SearchResult, beam, best_first, smallest_peak
 from cosma.solvers.search.windows import window_bounds, windows
 
@@ -107,7 +108,9 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
 def _search_modes(problem: Problem, options: Options, deadline: Deadline, start: Placed) -> Outcome:
     """Search over schedules and modes, then place what was found with its runs held."""
     limit = deadline.share(0.8)
-    chain = Chain(problem, split(problem), lambda _: _nothing, lambda space: state_limit(space, options), limit)
+    chain = Chain(
+        problem, split(problem), lambda space: Alone(space).to_come, lambda space: state_limit(space, options), limit
+    )
     found = chain.solve()
     best = start
     if found.order is not None and best.cost_bytes > found.bound:
@@ -121,10 +124,6 @@ def _search_modes(problem: Problem, options: Options, deadline: Deadline, start:
     lost = best.cost_bytes - found.bound if is_proved else None
     name = "best-first search over modes" if found.bound else "trivial"
     return Outcome(replace(best, bound_bytes=0, rests_on=""), found.bound, name, (why,), found.states, lost)
-
-
-def _nothing(_: State) -> int:
-    return 0
 
 
 def _is_exported(placed: Placed) -> bool:
