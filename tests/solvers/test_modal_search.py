@@ -12,7 +12,6 @@ from cosma.modes import Mode, Stream
 from cosma.problem import Memory, Problem
 from cosma.schedule.placed import violations
 from cosma.schedule.replacement import solve_programme
-from cosma.schedule.timeline import Timeline
 from cosma.solvers.options import Options
 from cosma.solvers.search import portfolio
 from cosma.solvers.search.chain import Chain
@@ -218,11 +217,12 @@ def test_the_plan_of_a_search_costs_what_the_search_says() -> None:
         assert not violations(outcome.best), seed
         found = chain(problem).solve()
         assert outcome.bound_bytes in (found.cost, 0) or outcome.bound_bytes == outcome.best.cost_bytes, seed
-        timeline = Timeline(problem, found.order, found.runs)
-        held, bound, _ = solve_programme(timeline, frozenset(), (), "cp-sat", FOREVER, holds_runs=True)
+        assert found.timeline is not None
+        assert found.timeline.cost(found.evicted) == found.cost, seed
+        held, bound, _ = solve_programme(found.timeline, frozenset(), (), "cp-sat", FOREVER, holds_runs=True)
         assert held is not None
         assert held[0].cost(held[1]) == found.cost == bound, seed
-        streamed += any(run.streamed for run in found.runs)
+        streamed += any(run.streamed for run in found.timeline.runs)
     assert streamed > 50
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from cosma.deadline import Deadline
-from cosma.modes import Run
 from cosma.problem import Problem
+from cosma.schedule.timeline import Timeline
 from cosma.solvers.search.fronts import Menus
-from cosma.solvers.search.modal import ModalSpace, runs_of
+from cosma.solvers.search.modal import ModalSpace
 from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.parts import Part
-from cosma.solvers.search.space import State
+from cosma.solvers.search.space import State, bits
 from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends
 
 _NO_CUTOFF = 2**63
@@ -82,10 +82,10 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best order and runs that were found, None if none, their cost; a bound for all; what that took."""
+    """The best timeline that was found and the gaps to evict, None if none; their cost; a bound for all; the effort."""
 
-    order: tuple[int, ...] | None
-    runs: tuple[Run, ...]
+    timeline: Timeline | None
+    evicted: frozenset[int]
     cost: int
     bound: int
     states: int
@@ -109,6 +109,7 @@ class Chain:
         self.menus = Menus(problem)
         self.ends: dict[tuple[object, ...], Ends] = {}
         self.steps: dict[tuple[int, int], Ends] = {}  # by part and entry
+        self.tensors: dict[tuple[int, int], tuple[int, ...]] = {}  # the problem's numbers of its tensors
 
     def _ends(self, k: int, entry: int) -> Ends:
         """What is known of part k from an entry state; operators as those of the first part of its kind."""
@@ -117,7 +118,7 @@ class Chain:
             known = self.ends.get(space.key)
             if known is None:
                 known = self.ends[space.key] = self._begin(space)
-            self.steps[k, entry] = known
+            self.steps[k, entry], self.tensors[k, entry] = known, space.tensors
         return self.steps[k, entry]
 
     def _begin(self, space: ModalSpace) -> Ends:
@@ -161,9 +162,8 @@ class Chain:
         best, cost = self._path(lambda k, entry, exit_: self._ends(k, entry).cheapest(exit_)[0])
         states = sum(step.states + step.searched for step in self.ends.values())
         if cost >= _NO_CUTOFF:
-            return Found(None, (), _NO_CUTOFF, bound, states, len(self.ends))
-        order, runs = self._joined(best)
-        return Found(order, runs, cost, bound, states, len(self.ends))
+            return Found(None, frozenset(), _NO_CUTOFF, bound, states, len(self.ends))
+        return Found(*self._joined(best), cost, bound, states, len(self.ends))
 
     def _least(self, k: int, entry: int, exit_: int) -> int:
         """A lower bound on the cost of part k from an entry state to an exit state.
@@ -193,14 +193,24 @@ class Chain:
         total, _, path = best[0]
         return path, total
 
-    def _joined(self, path: Sequence[tuple[Ends, int]]) -> tuple[tuple[int, ...], tuple[Run, ...]]:
-        """Order and runs of the whole."""
+    def _joined(self, path: Sequence[tuple[Ends, int]]) -> tuple[Timeline, frozenset[int]]:
+        """The timeline of the whole, and the gaps in which a tensor leaves."""
         order: list[int] = []
         runs = list(self.problem.runs)
+        leaving: dict[int, list[int]] = {}  # tensor -> steps before which it leaves
+        entry = 0
         for k, (step, exit_) in enumerate(path):
-            part = self.parts[k]
-            inside = range(part.start, part.end)
-            for v, run in runs_of(self.problem, step.space, inside, step.cheapest(exit_)[1]):
+            start, tensors = self.parts[k].start, self.tensors[k, entry]
+            for way in step.space.decode(step.cheapest(exit_)[1]):
+                v = start + way.operator
+                for a in bits(way.evicted):
+                    leaving.setdefault(tensors[a], []).append(len(order))
                 order.append(v)
-                runs[v] = run
-        return tuple(order), tuple(runs)
+                runs[v] = step.space.menus[way.operator].run(way.number, way.streamed, self.problem.operands[v])
+            if not _EXITS[exit_][0]:
+                leaving.setdefault(self.parts[k + 1].resident[0], []).append(len(order))
+            entry = exit_
+        timeline = Timeline(self.problem, tuple(order), tuple(runs))
+        gaps = enumerate(timeline.gaps)
+        gone = (g for g, gap in gaps if any(gap.first < t <= gap.second for t in leaving.get(gap.tensor, ())))
+        return timeline, frozenset(gone) | timeline.lost

@@ -1,6 +1,6 @@
 """Which solver runs when: cheap certificates first, then search over all schedules, within the limits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cosma.deadline import Deadline
@@ -13,7 +13,7 @@ from cosma.solvers.options import Options
 from cosma.solvers.outcome import Outcome, named
 from cosma.solvers.programmes.compact import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
 from cosma.solvers.search.bounds import Potentials, peak_bound
-from cosma.solvers.search.chain import Chain
+from cosma.solvers.search.chain import Chain, Found
 from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.parts import Part, split
 from cosma.solvers.search.space import Space
@@ -23,6 +23,7 @@ from cosma.solvers.search.windows import window_bounds, windows
 _WIDTHS = (1, 10, 100)  # of the beams
 _NO_CUTOFF = 2**63
 _WINDOWS = (72, 216)  # operators in a window
+_SHRUNK = (64, 32, 16, 8)  # of the scratchpad, left free by another search where addresses cost something
 _EXPLAINED = 12  # parts that the reasons name
 
 
@@ -107,16 +108,16 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
 
 def _search_modes(problem: Problem, options: Options, deadline: Deadline, start: Placed) -> Outcome:
     """Search over schedules and modes, then place what was found with its runs held."""
-    limit = deadline.share(0.8)
-    chain = Chain(
-        problem, split(problem), lambda space: Alone(space).to_come, lambda space: state_limit(space, options), limit
-    )
+    chain = _chain(problem, options, deadline.share(0.8))
     found = chain.solve()
-    best = start
-    if found.order is not None and best.cost_bytes > found.bound:
-        timeline = Timeline(problem, found.order, found.runs)
-        best = cheapest((best, replacement.optimise(timeline, DEFAULT_BACKEND, deadline, holds_runs=True)))
+    best = cheapest((start, *_placed(found, problem, deadline)))
     is_proved = found.cost == found.bound
+    for share in _SHRUNK if is_proved else ():
+        smaller = problem.memory.capacity_bytes - problem.memory.capacity_bytes // share
+        if best.cost_bytes == found.bound or deadline.passed or smaller < problem.smallest_capacity_bytes:
+            break
+        other = _chain(problem.with_capacity(smaller), options, deadline.share(0.5)).solve()
+        best = cheapest((best, *_placed(other, problem, deadline)))
     why = (
         f"{'searched all schedules and modes' if is_proved else 'a limit struck before all schedules were searched'}: "
         f"{len(chain.parts)} independent parts, {found.kinds} kinds, {found.states:,} states"
@@ -124,6 +125,21 @@ def _search_modes(problem: Problem, options: Options, deadline: Deadline, start:
     lost = best.cost_bytes - found.bound if is_proved else None
     name = "best-first search over modes" if found.bound else "trivial"
     return Outcome(replace(best, bound_bytes=0, rests_on=""), found.bound, name, (why,), found.states, lost)
+
+
+def _chain(problem: Problem, options: Options, deadline: Deadline) -> Chain:
+    """The search of a problem whose operators have modes."""
+    return Chain(problem, split(problem), lambda s: Alone(s).to_come, lambda s: state_limit(s, options), deadline)
+
+
+def _placed(found: Found, problem: Problem, deadline: Deadline) -> Iterator[Placed]:
+    """What a search found, placed: as it is, or its order and runs with the replacement that addresses allow."""
+    if found.timeline is not None:
+        timeline = replace(found.timeline, problem=problem)
+        settled, fits = replacement.settle(timeline, found.evicted, deadline)
+        yield settled
+        if not fits:
+            yield replacement.optimise(timeline, DEFAULT_BACKEND, deadline, holds_runs=True)
 
 
 def _is_exported(placed: Placed) -> bool:
