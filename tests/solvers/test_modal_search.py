@@ -22,6 +22,7 @@ from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.parts import split
 from cosma.solvers.search.space import Rules, State, bits
 from cosma.solvers.search.strategies import beam, best_first
+from cosma.solvers.search.windows import modal_window_bound, windows
 from tests import oracle
 from tests.solvers.test_search import branching, chain_of
 from tests.strategies import modal_problem, with_modes
@@ -238,3 +239,45 @@ def test_beams_and_limits() -> None:
         assert (below.order, below.bound, below.complete) == (None, best, True), seed
         stopped = Chain(problem, split(problem), lambda _: nothing, lambda _: 3, FOREVER).solve()
         assert stopped.bound <= best <= stopped.cost, seed
+
+
+def test_windows_add_up_to_a_lower_bound() -> None:
+    """Tensors from elsewhere take the least that they can, which may be a buffer."""
+    positive = 0
+    for seed in range(300):
+        problem = problem_of(seed)
+        best = oracle.least_traffic(problem)
+        for order, length in itertools.product(itertools.islice(oracle.topological_orders(problem), 2), (1, 2, 3)):
+            total, _ = modal_window_bound(Menus(problem), windows(order, length, length), FOREVER)
+            assert total <= best, (seed, order, length)
+            positive += total > 0
+    assert positive > 50
+
+
+def test_what_operators_move_alone_never_exceeds_what_is_still_paid() -> None:
+    used = 0
+    for seed in range(300):
+        space = whole(problem_of(seed))
+        alone = Alone(space)
+        used += alone.to_come(space.start()) > 0
+        rng, state = random.Random(seed), space.start()
+        while state.executed != space.everything:
+            rest = best_first(_From(space, state), nothing, BIG, NO_LIMIT, FOREVER).cost
+            assert alone.to_come(state) <= rest, seed
+            state = rng.choice(list(space.steps(state, BIG, Rules(False, False, False, False))))[2]
+    assert used > 50
+
+
+class _From:
+    """A space that begins in another state, at no cost."""
+
+    base = 0
+
+    def __init__(self, space: ModalSpace, state: State) -> None:
+        self._space, self._state = space, state
+
+    def start(self) -> State:
+        return self._state
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._space, name)

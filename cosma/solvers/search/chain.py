@@ -19,9 +19,11 @@ from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.parts import Part
 from cosma.solvers.search.space import State, bits
 from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends
+from cosma.solvers.search.windows import modal_window_bound, windows
 
 _NO_CUTOFF = 2**63
 _WIDTHS = (10, 100)  # of the beams where the search does not end
+_WINDOWS = (12, 36)  # operators in a window
 _EXACT = 0.6  # of the time, for the search
 _EXITS = ((True, False), (True, True), (False, True))  # (resident, with the host)
 
@@ -139,6 +141,19 @@ class Chain:
             known.states += result.states
             known.keep(result, result.end)
 
+    def _raise_bounds(self, path: Sequence[tuple[Ends, int]]) -> None:
+        """Where the search of a part did not end: add up the optima of windows of it, each kind once."""
+        done = set()
+        for k, (step, exit_) in enumerate(path):
+            if id(step) not in done and step.cheapest(exit_)[0] > step.bound and not self.deadline.passed:
+                done.add(id(step))
+                taken = step.space.decode(step.cheapest(exit_)[1])
+                order = [self.parts[k].start + way.operator for way in taken]
+                for length in _WINDOWS:
+                    found, states = modal_window_bound(self.menus, windows(order, length, length), self.deadline)
+                    step.bound = max(step.bound, found)
+                    step.states += states
+
     def space(self, k: int, entry: int) -> ModalSpace:
         """The space of part k from an entry state."""
         part = self.parts[k]
@@ -159,6 +174,8 @@ class Chain:
         for width in _WIDTHS:
             for step in {id(step): step for step, exit_ in path if step.cheapest(exit_)[0] > step.bound}.values():
                 self._beam(step, width)
+        self._raise_bounds(path)
+        _, bound = self._path(self._least)
         best, cost = self._path(lambda k, entry, exit_: self._ends(k, entry).cheapest(exit_)[0])
         states = sum(step.states + step.searched for step in self.ends.values())
         if cost >= _NO_CUTOFF:

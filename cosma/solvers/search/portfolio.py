@@ -108,7 +108,7 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
 
 def _search_modes(problem: Problem, options: Options, deadline: Deadline, start: Placed) -> Outcome:
     """Search over schedules and modes, then place what was found with its runs held."""
-    chain = _chain(problem, options, deadline.share(0.8))
+    chain = _chain(problem, options, deadline.share(0.7))
     found = chain.solve()
     best = cheapest((start, *_placed(found, problem, deadline)))
     is_proved = found.cost == found.bound
@@ -139,7 +139,7 @@ def _placed(found: Found, problem: Problem, deadline: Deadline) -> Iterator[Plac
         settled, fits = replacement.settle(timeline, found.evicted, deadline)
         yield settled
         if not fits:
-            yield replacement.optimise(timeline, DEFAULT_BACKEND, deadline, holds_runs=True)
+            yield replacement.optimise(timeline, DEFAULT_BACKEND, deadline.share(0.3), holds_runs=True)
 
 
 def _is_exported(placed: Placed) -> bool:
