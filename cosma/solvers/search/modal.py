@@ -13,8 +13,6 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from cosma.modes import Run
-from cosma.problem import Problem
 from cosma.solvers.search.fronts import NEVER, Front, Menu
 from cosma.solvers.search.space import MAX_EVICTION_STEPS, Rules, Space, State, Step, TooManyEvictions, bits, some
 
@@ -28,6 +26,15 @@ class Slot(NamedTuple):
     tensor: int
     is_written: bool
     is_streamable: bool
+
+
+class Taken(NamedTuple):
+    """A step: the operator, the number of its way, masks of streamed operands and of tensors evicted before."""
+
+    operator: int
+    number: int
+    streamed: int
+    evicted: int
 
 
 class _Choice(NamedTuple):
@@ -74,8 +81,10 @@ class ModalSpace(Space):
     paid_anyway: int  # compulsory bytes of the tensors whose traffic is counted here
     reads: tuple[dict[int, int], ...] = field(init=False)  # tensor -> reader -> least bytes that it moves
     floors: int = field(init=False)
-    _plans: list[tuple[int, int]] = field(init=False, repr=False, compare=False, default_factory=lambda: [(0, 0)])
-    _codes: dict[tuple[int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _plans: list[tuple[int, int, int]] = field(
+        init=False, repr=False, compare=False, default_factory=lambda: [(0, 0, 0)]
+    )
+    _codes: dict[tuple[int, int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
     _roles: dict[tuple[int, int], tuple[int, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _owed: dict[tuple[int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -91,14 +100,14 @@ class ModalSpace(Space):
         object.__setattr__(self, "floors", sum(menu.floor for menu in self.menus))
         Space.__post_init__(self)
 
-    def decode(self, steps: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(operator, way, mask of streamed operands) of the steps that a search found."""
+    def decode(self, steps: Sequence[int]) -> list[Taken]:
+        """What the steps that a search found stand for."""
         count = len(self.operators)
-        return [(s % count, *self._plans[s // count]) for s in steps]
+        return [Taken(s % count, *self._plans[s // count]) for s in steps]
 
-    def _code(self, v: int, way: int, streamed: int) -> int:
+    def _code(self, v: int, way: int, streamed: int, gone: int) -> int:
         """The number that stands for a step."""
-        plan = (way, streamed)
+        plan = (way, streamed, gone)
         if plan not in self._codes:
             self._codes[plan] = len(self._plans)
             self._plans.append(plan)
@@ -190,8 +199,9 @@ class ModalSpace(Space):
                 lost = sum(1 << s.tensor for s in slots if mask >> s.position & 1)
                 paid = choice.cost + self._price_of_loss(state, v, lost)
                 for cost, gone, room in self._evictions(state, v, choice, front, rivals, budget - paid, rules):
-                    code = self._code(v, front.way(room), choice.streamed)
-                    yield paid + cost, code, self._after(state, v, gone | choice.leaving, choice.streamed, lost)
+                    gone |= choice.leaving
+                    code = self._code(v, front.way(room), choice.streamed, gone)
+                    yield paid + cost, code, self._after(state, v, gone, choice.streamed, lost)
 
     def _groups(self, state: State, v: int, rules: Rules) -> list[_Group]:
         """The operands of v in groups of which only how many are streamed is left to decide.
@@ -379,11 +389,3 @@ class ModalSpace(Space):
 def _is_better(rival: _Rival, room: int, moved: int) -> bool:
     other = rival.front.least(room + rival.room) + rival.cost
     return other < moved or (other == moved and not rival.strict)
-
-
-def runs_of(
-    problem: Problem, space: ModalSpace, operators: Sequence[int], steps: Sequence[int]
-) -> Iterator[tuple[int, Run]]:
-    """Operators of the problem in order, and how they run, as a search in their space or one of equal key found."""
-    for v, way, streamed in space.decode(steps):
-        yield operators[v], space.menus[v].run(way, streamed, problem.operands[operators[v]])
