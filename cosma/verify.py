@@ -72,7 +72,8 @@ def _miscounted(bound: Bound) -> Iterator[str]:
         if operator.nest is None:
             yield f"operator {operator.name!r} runs in tiles, and no rule says what they touch"
             continue
-        counted = mode_of(operator.nest, problem.tiler, mode.tiling, problem.sizes)
+        alignment = problem.memory.alignment_bytes
+        counted = mode_of(operator.nest, problem.tiler, mode.tiling, problem.sizes, alignment)
         if set(mode.streams) != set(counted.streams) or mode.workspace_bytes != counted.workspace_bytes:
             yield f"operator {operator.name!r}: mode {run.mode} is not what its tiles {dict(mode.tiling)} take and move"
 
