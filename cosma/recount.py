@@ -6,6 +6,7 @@ sizes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -57,13 +58,21 @@ def mode_of(nest: Nest, tiler: Tiler, tiling: Tiling, sizes: Sequence[int], alig
 
     An operand that its buffer would hold as a whole is none of its streams.
     """
-    found = recount(nest, tiler, tiling, alignment_bytes)
+    tensors = tuple(dict.fromkeys(access.tensor for access in nest.accesses))
+    plain = nest.renumbered({a: i for i, a in enumerate(tensors)})
+    found = _once_each(plain, tiler, tuple(tiling), alignment_bytes)
     streams = (
         Stream(a, *taken)
-        for a, taken in found.operands.items()
+        for a, taken in ((tensors[i], taken) for i, taken in found.operands.items())
         if align_up(taken.buffer_bytes, alignment_bytes) < sizes[a] or taken.moved_bytes < sizes[a]
     )
     return Mode(tuple(streams), found.workspace_bytes, (), tuple(tiling), found.tiles)
+
+
+@lru_cache(maxsize=4096)
+def _once_each(nest: Nest, tiler: Tiler, tiling: Tiling, alignment_bytes: int) -> Recount:
+    """A recount of a nest over tensors 0, 1, ..., which operators of one shape share."""
+    return recount(nest, tiler, tiling, alignment_bytes)
 
 
 def _loops(nest: Nest, tiler: Tiler, tiling: Tiling) -> Loops:
