@@ -134,7 +134,7 @@ def measure() -> Iterable[Row]:
     versions = {name.replace("-", "_"): version for name, version in TOOLS.items()}
     with tempfile.TemporaryDirectory() as folder:
         script = ROOT / "benchmarks/quantise_keras.py"
-        subprocess.run([tools / "python", script, folder, *NETWORKS], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([tools / "python", script, folder, *NETWORKS], check=True)
         for name, twin in NETWORKS.items():
             file = Path(folder) / name
             found = {f"Vela, {s}": vela(tools, file.with_suffix(".tflite"), s) for s in STRATEGIES}
