@@ -13,7 +13,7 @@ from math import prod
 from typing import Literal
 
 AxisKind = Literal["batch", "channel", "row", "column", "other"]
-_LARGEST = 2**60  # of elements, rounds and bits, so that what is counted fits into 64 bits
+_LARGEST = 2**60  # of rounds times bits, so that what is counted fits into 64 bits
 _HOLES = 2**20  # offsets of whole axes that leave holes
 
 
@@ -78,7 +78,7 @@ class Nest:
         """Why tiles of this nest cannot be counted axis by axis, or ""."""
         if min((a.extent for a in self.axes), default=1) < 1 or min(_sizes(self), default=1) < 1:
             return "it has no rounds or an operand without elements"
-        if prod(a.extent for a in self.axes) > _LARGEST or any(_too_large(a) for a in self.accesses):
+        if prod(a.extent for a in self.axes) * max((a.bits for a in self.accesses), default=1) > _LARGEST:
             return "it is too large"
         if len({a.name for a in self.axes}) < len(self.axes):
             return "two axes have one name"
@@ -108,10 +108,6 @@ class Nest:
 
 def _sizes(nest: Nest) -> list[int]:
     return [index.size for access in nest.accesses for index in access.indices]
-
-
-def _too_large(access: Access) -> bool:
-    return prod(index.size for index in access.indices) * access.bits > _LARGEST
 
 
 def checked(axes: Sequence[Axis], accesses: Sequence[Access]) -> Nest | None:

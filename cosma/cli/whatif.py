@@ -144,7 +144,9 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
         for fusion, weights, (spec, instead) in product(
             flags["fusions"] or [None], flags["weights"] or [None], hardware
         ):
-            settings = settings_of(dtype, fusion, None if weights is None else weights == "yes", dims, modes="paper")
+            settings = settings_of(
+                dtype, fusion, None if weights is None else weights == "yes", dims, spec, modes="paper"
+            )
             imported = read(model, tuple(sorted(settings.dims.items())), dtype)
             prepared = state(imported, model.name, spec, settings)
             for each, capacities in product(options, _capacities(flags["pads"], prepared, spec)):

@@ -4,7 +4,7 @@ Either the second follows: it works on each tile that the first has made (Conv, 
 what the second asks for when it asks (Pad, Conv), again each time. Where neither is clean there is no nest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from cosma.graph import Operator
@@ -25,17 +25,18 @@ def joined(first: Operator, then: Operator) -> Nest | None:
         found = _following(first.nest, writes[0], then.nest, reads[0])
         if found is not None:
             return found
-    if len(first.outputs) == 1 and _is_identity(first.nest, writes[0]):
+    whole = [i for i, axis in enumerate(first.nest.axes) if axis.whole]
+    if len(first.outputs) == 1 and _is_identity(first.nest, writes[0], whole):
         return _preceding(first.nest, writes[0], then.nest, reads)
     return None
 
 
-def _is_identity(nest: Nest, access: Access) -> bool:
-    """Whether an access touches every element of an operand once, in the order of all the axes of the nest."""
-    moving = [i for i, axis in enumerate(nest.axes) if axis.extent > 1]
-    terms = [term for index in access.indices if index.size > 1 for term in index.terms]
+def _is_identity(nest: Nest, access: Access, others: Collection[int] = ()) -> bool:
+    """Whether each axis of the nest, but perhaps for `others`, is an axis of the operand, from end to end."""
+    moving = {i for i, axis in enumerate(nest.axes) if axis.extent > 1}
+    own = [axis for index in access.indices if index.size > 1 for axis, _ in index.terms]
     full = all(_is_full(nest.axes, index) for index in access.indices)
-    return full and not access.lookup and sorted(axis for axis, _ in terms) == moving
+    return full and not access.lookup and len(set(own)) == len(own) and moving - {*others} <= {*own} <= moving
 
 
 def _is_full(axes: Sequence[Axis], index: Index) -> bool:
@@ -72,6 +73,12 @@ def _preceding(first: Nest, write: Access, then: Nest, reads: Sequence[Access]) 
     What `then` asks for outside of the tensor between, its padding, has to be outside of the operands of `first` too.
     """
     new: list[Access] = [a for a in then.accesses if a not in reads]
+    own = {axis for index in _real(write) for axis, _ in index.terms}
+    more = [i for i, axis in enumerate(first.axes) if axis.extent > 1 and i not in own]  # read as a whole each time
+    seen = {i: Index(first.axes[i].extent, ((len(then.axes) + n, 1),)) for n, i in enumerate(more)}
+    then = Nest(
+        (*then.axes, *(replace(first.axes[i], name=f"{first.axes[i].name}_before") for i in more)), then.accesses
+    )
     whole: set[int] = set()
     for read in reads:
         if read.lookup:
@@ -82,7 +89,7 @@ def _preceding(first: Nest, write: Access, then: Nest, reads: Sequence[Access]) 
                 return None
             new += copies
             continue
-        place = _places(write, read)
+        place = _places(write, read) | seen
         for access in first.accesses:
             if access is not write:
                 if not all(_keeps_outside(first, index, then, place) for index in access.indices):

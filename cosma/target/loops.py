@@ -13,7 +13,7 @@ from cosma.nest import Access, Axis, Index, Nest, Tiler
 from cosma.target.touched import Counts, Rule, counts, touched
 
 _MOST_SIZES = 2**16  # up to this extent every number of tiles is tried
-_MOST_LOOPS = 6  # that are cut besides those that index everything
+_MOST_LOOPS = 5  # that are cut besides those that index everything
 Order = tuple[int, ...]  # numbers of loops, the outermost first
 
 
@@ -48,8 +48,8 @@ class Shape(NamedTuple):
 def tile_sizes(axis: Axis, tiler: Tiler) -> tuple[int, ...]:
     """One size for each number of tiles, the least, then the whole axis; multiples of the granularity.
 
-    Of two sizes that make equally many tiles the smaller takes no larger buffers. What is moved depends on the number
-    of tiles and on where they overlap, which ascending sizes of one number shift but by the ragged last tile.
+    Of two sizes that make equally many tiles the smaller takes no larger buffers. Where tiles do not overlap, they move
+    the same. Where they do, a larger one can move less, by what its ragged last tile reaches into the padding.
     """
     n, step = axis.extent, tiler.step(axis)
     if n <= _MOST_SIZES:

@@ -11,6 +11,7 @@ from cosma.target.loops import Cut, Order, Shape
 from cosma.target.touched import Array
 
 _MOST_POINTS = 50_000  # of one order of loops
+_MOST_WITH_BURSTS = 5_000
 _FEW = 8  # sizes of a loop whose size moves nothing but the ends of bursts
 Cuts = Sequence[tuple[Cut, Array]]  # axes that are cut, the outermost first, and indices into the sizes of each
 
@@ -44,7 +45,7 @@ def points(nest: Nest, shape: Shape, order: Order, tiler: Tiler) -> Points:
         if moves_nothing and len(shape.loops) > 1:
             some = some[:1] if tiler.burst_bytes == 1 else _thinned(some, _FEW)
         options.append(some)
-    while prod(map(len, options)) > _MOST_POINTS:
+    while prod(map(len, options)) > (_MOST_POINTS if tiler.burst_bytes == 1 else _MOST_WITH_BURSTS):
         longest = max(range(len(options)), key=lambda i: len(options[i]))
         options[longest] = _thinned(options[longest], len(options[longest]) // 2 + 1)
     grid = np.indices([len(some) for some in options]).reshape(len(options), -1)

@@ -73,7 +73,7 @@ def _tiled(nest: Nest, sizes: tuple[int, ...], alignment: int, tiler: Tiler) -> 
     chosen = []
     for i in _useful(nest, found, sizes, alignment):
         family = int(np.searchsorted(begins, i, side="right")) - 1
-        chosen.append(_mode(nest, found[family], i - int(begins[family]), sizes))
+        chosen.append(_mode(nest, found[family], i - int(begins[family]), sizes, alignment))
     return tuple(dict.fromkeys(mode for mode in chosen if mode.streams))
 
 
@@ -89,11 +89,11 @@ def _useful(nest: Nest, found: Sequence[Points], sizes: tuple[int, ...], alignme
     workspace, tiles = (np.concatenate([getattr(p, x) for p in found]) for x in ("workspace", "tiles"))
     by_tiles = np.argsort(tiles, kind="stable")
     whole = np.array([align_up(sizes[access.tensor], alignment) for access in nest.accesses])
-    room = np.minimum(-(-buffers // alignment) * alignment, whole[:, None])  # what is held whole is resident
-    besides = -(-workspace // alignment) * alignment
+    buffers, moved, workspace = (-(-x // alignment) * alignment for x in (buffers, moved, workspace))
+    room = np.minimum(buffers, whole[:, None])  # what is held whole is resident
     useful: set[int] = set()
     for chosen in _sets(nest):
-        on_front = _front((besides + room[chosen].sum(axis=0))[by_tiles], moved[chosen].sum(axis=0)[by_tiles])
+        on_front = _front((workspace + room[chosen].sum(axis=0))[by_tiles], moved[chosen].sum(axis=0)[by_tiles])
         useful.update(int(i) for i in by_tiles[on_front])
     return sorted(useful)
 
@@ -118,13 +118,18 @@ def _sets(nest: Nest) -> Iterator[list[int]]:
             yield [a for group in chosen for a in group]
 
 
-def _mode(nest: Nest, found: Points, i: int, sizes: tuple[int, ...]) -> Mode:
-    """One tiling as a mode. An operand that its buffer would hold as a whole is none of its streams."""
+def _mode(nest: Nest, found: Points, i: int, sizes: tuple[int, ...], alignment: int) -> Mode:
+    """One tiling as a mode. An operand that its buffer would hold as a whole is none of its streams.
+
+    What is moved is rounded up to the alignment as all sizes are, or else streaming a tensor would seem to move less
+    than loading it.
+    """
     streams = []
     for a, size in enumerate(sizes):
         rows = [r for r, access in enumerate(nest.accesses) if access.tensor == a]
         buffer, moved, transfers = (int(x[rows, i].sum()) for x in (found.buffers, found.moved, found.transfers))
-        if buffer < size or moved < size:
+        moved, whole = align_up(moved, alignment), align_up(size, alignment)
+        if align_up(buffer, alignment) < whole or moved < whole:
             streams.append(Stream(a, buffer, moved, transfers))
     return Mode(tuple(streams), int(found.workspace[i]), (), _tiling(nest, found, i), int(found.tiles[i]))
 
@@ -152,25 +157,35 @@ def larger(
     limits = {s.tensor: s.moved_bytes for s in mode.streams}
     best = mode
     for name in [name for name, _ in reversed(mode.tiling)]:
-        for tiling in _grown(now, name, cuts[name]):
-            found = measured(plain, shape, _fixed(tiling, cuts), tiler) if tiling else None
-            grown = _renumbered(_mode(plain, found, 0, sizes), tensors) if found is not None else PAPER
-            if _fits(grown, streamed, limits, room_bytes, memory):
-                now, best = list(tiling), grown
+        for found in _grown(plain, shape, now, name, cuts, tiler):
+            room_for = (
+                _renumbered(_mode(plain, found, i, sizes, memory.alignment_bytes), tensors)
+                for i in reversed(_small_enough(found, room_bytes))
+            )
+            grown = next((m for m in room_for if _fits(m, streamed, limits, room_bytes, memory)), None)
+            if grown is not None:
+                now, best = list(grown.tiling), grown
                 break
     return best
 
 
-def _grown(tiling: Sequence[tuple[str, int]], name: str, cut: Cut) -> Iterator[Tiling]:
-    """The tiling with this loop whole, then with ever smaller tiles of it that are larger than now."""
-    yield tuple(pair for pair in tiling if pair[0] != name)
-    for size in reversed(cut.sizes[:-1]):
-        if size > dict(tiling)[name]:
-            yield tuple((n, size if n == name else s) for n, s in tiling)
+def _grown(
+    nest: Nest, shape: Shape, tiling: Sequence[tuple[str, int]], name: str, cuts: dict[str, Cut], tiler: Tiler
+) -> Iterator[Points]:
+    """The tiling with this loop whole, then with all tiles of it that are larger than now, ascending."""
+    whole = [(cuts[n], np.array([cuts[n].sizes.index(size)], np.int64)) for n, size in tiling if n != name]
+    if whole:
+        yield measured(nest, shape, whole, tiler)
+    first = cuts[name].sizes.index(dict(tiling)[name]) + 1
+    sizes = np.arange(first, len(cuts[name].sizes) - 1)
+    if sizes.size:
+        fixed = ((n, np.full_like(sizes, cuts[n].sizes.index(size))) for n, size in tiling)
+        yield measured(nest, shape, [(cuts[n], sizes if n == name else index) for n, index in fixed], tiler)
 
 
-def _fixed(tiling: Tiling, cuts: dict[str, Cut]) -> list[tuple[Cut, Array]]:
-    return [(cuts[name], np.array([cuts[name].sizes.index(size)], np.int64)) for name, size in tiling]
+def _small_enough(found: Points, room: int) -> list[int]:
+    """The tilings of which no buffer alone exceeds the room; those of operands that are resident are not excluded."""
+    return [int(i) for i in np.flatnonzero(found.buffers.min(axis=0) <= room)]
 
 
 def _fits(mode: Mode, streamed: Collection[int], limits: dict[int, int], room: int, memory: Memory) -> bool:

@@ -215,6 +215,7 @@ CHAINS = {
     ),
     "lrn after conv": ([node("Conv", "x w", "t"), node("LRN", "t", "y", size=3)], {"x": (1, 3, 6, 6), "w": (4, 3, 3, 3)}, {}),
     "pad before conv": ([node("Pad", "x p", "t"), node("Conv", "t w", "y", strides=[2, 2])], {"x": (1, 3, 6, 6)}, {"p": c(0, 0, 1, 2, 0, 0, 1, 0), "w": np.ones((4, 3, 3, 3), np.float32)}),
+    "mirror before conv": ([node("Pad", "x p", "t", mode="reflect"), node("Conv", "t w", "y")], {"x": (1, 3, 6, 6), "w": (2, 3, 3, 3)}, {"p": c(0, 0, 1, 0, 0, 0, 1, 0)}),
     "crop before pool": ([node("Pad", "x p", "t"), node("AveragePool", "t", "y", kernel_shape=[1, 1], strides=[2, 2])], {"x": (1, 3, 6, 6)}, {"p": c(0, 0, -1, -1, 0, 0, 1, 1)}),
     "relu before pool": ([node("Relu", "x", "t"), node("MaxPool", "t", "y", kernel_shape=[3, 3], strides=[2, 2])], {"x": (1, 3, 7, 7)}, {}),
     "pad, then one axis more": ([node("Pad", "x p", "t"), node("Unsqueeze", "t a", "u"), node("Conv", "u w", "y", strides=[3])], {"x": (2, 9)}, {"p": c(0, 2, 0, 1), "a": c(1), "w": np.ones((4, 1, 3), np.float32)}),

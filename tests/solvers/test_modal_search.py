@@ -12,16 +12,17 @@ from cosma.modes import Mode, Stream
 from cosma.problem import Memory, Problem
 from cosma.schedule.placed import violations
 from cosma.schedule.replacement import solve_programme
-from cosma.schedule.timeline import Timeline
 from cosma.solvers.options import Options
 from cosma.solvers.search import portfolio
 from cosma.solvers.search.chain import Chain
 from cosma.solvers.search.fronts import Menus
 from cosma.solvers.search.modal import ModalSpace
+from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.parts import split
 from cosma.solvers.search.space import Rules, State, bits
 from cosma.solvers.search.strategies import beam, best_first
+from cosma.solvers.search.windows import modal_window_bound, windows
 from tests import oracle
 from tests.solvers.test_search import branching, chain_of
 from tests.strategies import modal_problem, with_modes
@@ -76,13 +77,13 @@ def agree(problem: Problem, seed: int) -> int:
     best = oracle.least_traffic(problem)
     space = whole(problem)
     assert space.base <= best, seed
-    for rules in ALL_RULES:
-        found = best_first(space, nothing, BIG, NO_LIMIT, FOREVER, rules)
+    for rules, to_come in itertools.product(ALL_RULES, (nothing, Alone(space).to_come)):
+        found = best_first(space, to_come, BIG, NO_LIMIT, FOREVER, rules)
         assert (found.cost, found.bound, found.complete) == (best, best, True), (seed, rules)
     return best
 
 
-@pytest.mark.parametrize("start", range(0, 600, 100))
+@pytest.mark.parametrize("start", range(0, 300, 100))
 def test_all_rules_find_the_optimum(start: int) -> None:
     costs = [agree(problem_of(seed), seed) for seed in range(start, start + 100)]
     assert sum(cost > 0 for cost in costs) > 20
@@ -217,16 +218,17 @@ def test_the_plan_of_a_search_costs_what_the_search_says() -> None:
         assert not violations(outcome.best), seed
         found = chain(problem).solve()
         assert outcome.bound_bytes in (found.cost, 0) or outcome.bound_bytes == outcome.best.cost_bytes, seed
-        timeline = Timeline(problem, found.order, found.runs)
-        held, bound, _ = solve_programme(timeline, frozenset(), (), "cp-sat", FOREVER, holds_runs=True)
+        assert found.timeline is not None
+        assert found.timeline.cost(found.evicted) == found.cost, seed
+        held, bound, _ = solve_programme(found.timeline, frozenset(), (), "cp-sat", FOREVER, holds_runs=True)
         assert held is not None
         assert held[0].cost(held[1]) == found.cost == bound, seed
-        streamed += any(run.streamed for run in found.runs)
+        streamed += any(run.streamed for run in found.timeline.runs)
     assert streamed > 50
 
 
 def test_beams_and_limits() -> None:
-    for seed in range(150):
+    for seed in range(80):
         problem = problem_of(seed)
         best, space = oracle.least_traffic(problem), whole(problem)
         for width in (1, 4):
@@ -237,3 +239,49 @@ def test_beams_and_limits() -> None:
         assert (below.order, below.bound, below.complete) == (None, best, True), seed
         stopped = Chain(problem, split(problem), lambda _: nothing, lambda _: 3, FOREVER).solve()
         assert stopped.bound <= best <= stopped.cost, seed
+        late = portfolio.solve(problem, Options(), Deadline.after(0))
+        assert late.best is not None
+        assert not violations(late.best), seed
+        assert late.bound_bytes <= best, seed
+
+
+def test_windows_add_up_to_a_lower_bound() -> None:
+    """Tensors from elsewhere take the least that they can, which may be a buffer."""
+    positive = 0
+    for seed in range(120):
+        problem = problem_of(seed)
+        best = oracle.least_traffic(problem)
+        for order, length in itertools.product(itertools.islice(oracle.topological_orders(problem), 2), (1, 2, 3)):
+            total, _ = modal_window_bound(Menus(problem), windows(order, length, length), FOREVER)
+            assert total <= best, (seed, order, length)
+            positive += total > 0
+    assert positive > 20
+
+
+def test_what_operators_move_alone_never_exceeds_what_is_still_paid() -> None:
+    used = 0
+    for seed in range(300):
+        space = whole(problem_of(seed))
+        alone = Alone(space)
+        used += alone.to_come(space.start()) > 0
+        rng, state = random.Random(seed), space.start()
+        while state.executed != space.everything:
+            rest = best_first(_From(space, state), nothing, BIG, NO_LIMIT, FOREVER).cost
+            assert alone.to_come(state) <= rest, seed
+            state = rng.choice(list(space.steps(state, BIG, Rules(False, False, False, False))))[2]
+    assert used > 50
+
+
+class _From:
+    """A space that begins in another state, at no cost."""
+
+    base = 0
+
+    def __init__(self, space: ModalSpace, state: State) -> None:
+        self._space, self._state = space, state
+
+    def start(self) -> State:
+        return self._state
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._space, name)

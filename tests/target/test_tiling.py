@@ -13,6 +13,7 @@ from cosma.nest import Nest, Tiler
 from cosma.problem import Memory, Problem
 from cosma.recount import recount
 from cosma.target.fusion import fuse
+from cosma.target.loops import shape_of
 from cosma.target.tiling import larger, modes_of
 from tests.conftest import MODELS
 from tests.nests import all_tilings, convolution, product_of, random_nest, run
@@ -51,8 +52,8 @@ def tiled(graph: Graph, memory: Memory, tiler: Tiler) -> tuple[Nest, tuple[Mode,
     return operator.nest, modes[1:]
 
 
-def agree(nest: Nest, tiler: Tiler, mode: Mode) -> None:
-    found = recount(nest, tiler, mode.tiling)
+def agree(nest: Nest, tiler: Tiler, mode: Mode, alignment: int) -> None:
+    found = recount(nest, tiler, mode.tiling, alignment)
     assert (found.tiles, found.workspace_bytes) == (mode.tiles, mode.workspace_bytes)
     for s in mode.streams:
         assert found.operands[s.tensor] == (s.buffer_bytes, s.moved_bytes, s.transfers), mode
@@ -71,9 +72,9 @@ def test_modes_are_what_is_counted_tile_by_tile(tiler: Tiler) -> None:
     for nest in nests():
         own, modes = tiled(graph_of(nest), Memory(2**20, 4), tiler)
         for mode in modes:
-            agree(own, tiler, mode)
+            agree(own, tiler, mode, 4)
             count += 1
-    assert count > 800
+    assert count > 500
 
 
 def test_tile_by_tile_is_element_by_element() -> None:
@@ -107,17 +108,24 @@ def costs(mode: Mode, chosen: frozenset[int], sizes: dict[int, int], memory: Mem
     streams = {s.tensor: s for s in mode.streams}
     for a in chosen:
         room += min(memory.aligned(sizes[a]), memory.aligned(streams[a].buffer_bytes) if a in streams else 2**60)
-        moved += streams[a].moved_bytes if a in streams else sizes[a]
+        moved += streams[a].moved_bytes if a in streams else memory.aligned(sizes[a])
     return room, moved
 
 
-# Where windows have holes, or several axes are cut together, what is tried is not everything.
-DENSE = [c for c in CONVOLUTIONS if c["dilation"] == 1 or c["kernel"] == 1]
+def is_tried_in_full(nest: Nest) -> bool:
+    """Whether no axes are cut one after another, no window has holes, and no tensor is read in two ways."""
+    cuts = [loop.cuts for loop in shape_of(nest, Tiler()).loops]
+    dense = all(c is None or (c.live == c.most).all() for loop in cuts for cut in loop for c in cut.counts)
+    once = len({a.tensor for a in nest.accesses}) == len(nest.accesses)
+    return dense and once and all(len(loop) == 1 for loop in cuts) and 0 < len(cuts) < 5
+
+
 SMALL = [
     product_of(3, 4, 5),
     product_of(7, 2, 6),
-    *(n for c in DENSE[::5] if (n := convolution(**c)) is not None),
-    *(n for c in DENSE[::3] if c["kernel"] > c["stride"] and (n := convolution(**c, columns=5)) is not None),
+    *(n for c in CONVOLUTIONS[::5] if (n := convolution(**c)) is not None and is_tried_in_full(n)),
+    *(n for c in CONVOLUTIONS[::8] if (n := convolution(**c, columns=5)) is not None and is_tried_in_full(n)),
+    *filter(is_tried_in_full, map(random_nest, [random.Random(7)] * 150)),
 ]
 
 
@@ -125,13 +133,14 @@ SMALL = [
 @pytest.mark.parametrize("tiler", [Tiler(), Tiler(1, 4)], ids=["plain", "accumulators"])
 def test_no_tiling_is_missing(memory: Memory, tiler: Tiler) -> None:
     """For every set of operands, every tiling of all: some mode has no more room and no more bytes."""
+    assert len(SMALL) > 60
     for nest in SMALL:
         graph = graph_of(nest)
         own, modes = tiled(graph, memory, tiler)
         sizes = {a: t.size_bytes for a, t in enumerate(graph.tensors)}
         everything = []
         for tiling in all_tilings(own, tiler):
-            found = recount(own, tiler, tiling)
+            found = recount(own, tiler, tiling, memory.alignment_bytes)
             if tiling:
                 everything.append((found, tiling))
         for n in range(1, len(sizes) + 1):
@@ -204,7 +213,7 @@ def test_larger_tiles_in_the_same_bytes() -> None:
             own = memory.aligned(mode.workspace_bytes) + sum(memory.aligned(s.buffer_bytes) for s in mode.streams)
             for room in (own, 2 * own):
                 grown = larger(graph, v, mode, streamed, room, memory, tiler)
-                agree(nest, tiler, grown)
+                agree(nest, tiler, grown, 64)
                 assert grown.tiles <= mode.tiles
                 assert {s.tensor for s in grown.streams} >= streamed
                 taken = memory.aligned(grown.workspace_bytes) + sum(

@@ -16,7 +16,6 @@ Shape = tuple[int, ...]
 _LAYOUTS: dict[int, tuple[tuple[str, AxisKind], ...]] = {
     1: (("c", "channel"),),
     2: (("n", "batch"), ("c", "channel")),
-    3: (("n", "batch"), ("c", "channel"), ("w", "column")),
     4: (("n", "batch"), ("c", "channel"), ("h", "row"), ("w", "column")),
     5: (("n", "batch"), ("c", "channel"), ("d", "other"), ("h", "row"), ("w", "column")),
 }
@@ -97,10 +96,14 @@ class Site:
         return len(self.axes) - 1
 
     def loops(self, sizes: Shape, whole: Sequence[int] = ()) -> list[int]:
-        """Add a loop for each axis of a tensor; `whole`: the numbers of those that are not cut."""
+        """Add a loop for each axis of a tensor; `whole`: the numbers of those that are not cut.
+
+        Kinds are those of an image, but where axes are not cut: then rows may be tokens, and which axis has the
+        channels is not known.
+        """
         layout = _LAYOUTS.get(len(sizes), tuple((f"i{i}", "other") for i in range(len(sizes))))
         return [
-            self.axis(name, extent, kind, i in whole)
+            self.axis(name, extent, "other" if whole else kind, i in whole)
             for i, ((name, kind), extent) in enumerate(zip(layout, sizes, strict=True))
         ]
 
@@ -137,7 +140,7 @@ class Site:
     ) -> None:
         if len(sizes) != len(indices):
             raise NoRuleError
-        found = [replace(index, size=size) for index, size in zip(indices, sizes, strict=True)]
+        found = [Index(size, index.terms, index.offset) for index, size in zip(indices, sizes, strict=True)]
         if rows is not None:
             reach = sum(stride * (self.axes[axis].extent - 1) for axis, stride in indices[rows].terms)
             found[rows] = replace(found[rows], size=reach + 1)

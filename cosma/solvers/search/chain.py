@@ -11,17 +11,20 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from cosma.deadline import Deadline
-from cosma.modes import Run
 from cosma.problem import Problem
+from cosma.schedule.timeline import Timeline
 from cosma.solvers.search.fronts import Menus
-from cosma.solvers.search.modal import ModalSpace, runs_of
+from cosma.solvers.search.modal import ModalSpace
 from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.parts import Part
-from cosma.solvers.search.space import State
+from cosma.solvers.search.space import State, bits
 from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends
+from cosma.solvers.search.windows import modal_window_bound, windows
 
 _NO_CUTOFF = 2**63
-_WIDTHS = (1, 10, 100)  # of the beams where the search does not end
+_WIDTHS = (10, 100)  # of the beams where the search does not end
+_WINDOWS = (12, 36)  # operators in a window
+_EXACT, _BEAMS = 0.4, 0.85  # of the time, when the search ends and when the beams do; windows have the rest
 _EXITS = ((True, False), (True, True), (False, True))  # (resident, with the host)
 
 
@@ -33,19 +36,21 @@ class Ends:
     """
 
     space: ModalSpace
-    coming: Iterator[SearchResult]
+    to_come: Bound
     size: int
     store: int
+    bound: int
     found: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
-    bound: int = 0
-    states: int = 0
+    coming: Iterator[SearchResult] = field(default_factory=lambda: iter(()))
+    states: int = 0  # of beams
+    searched: int = 0  # of the search
     stopped: bool = False
 
     def advance(self) -> None:
         """Find the next end, or why there is none."""
         result = next(self.coming)
         self.bound = max(self.bound, result.bound)
-        self.states = result.states
+        self.searched = result.states
         if result.end is not None:
             self.keep(result, result.end)
         else:
@@ -79,10 +84,10 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best order and runs that were found, None if none, their cost; a bound for all; what that took."""
+    """The best timeline that was found and the gaps to evict, None if none; their cost; a bound for all; the effort."""
 
-    order: tuple[int, ...] | None
-    runs: tuple[Run, ...]
+    timeline: Timeline | None
+    evicted: frozenset[int]
     cost: int
     bound: int
     states: int
@@ -102,9 +107,11 @@ class Chain:
     ) -> None:
         self.problem, self.parts, self.deadline = problem, parts, deadline
         self.potentials, self.state_limit = potentials, state_limit
+        self.exact, self.beams = deadline.share(_EXACT), deadline.share(_BEAMS)
         self.menus = Menus(problem)
         self.ends: dict[tuple[object, ...], Ends] = {}
         self.steps: dict[tuple[int, int], Ends] = {}  # by part and entry
+        self.tensors: dict[tuple[int, int], tuple[int, ...]] = {}  # the problem's numbers of its tensors
 
     def _ends(self, k: int, entry: int) -> Ends:
         """What is known of part k from an entry state; operators as those of the first part of its kind."""
@@ -112,22 +119,40 @@ class Chain:
             space = self.space(k, entry)
             known = self.ends.get(space.key)
             if known is None:
-                coming = ends(space, self.potentials(space), _NO_CUTOFF, self.state_limit(space), self.deadline)
-                size = space.sizes[space.left] if space.left >= 0 else 0
-                store = space.eviction[space.left] - size if space.left >= 0 else 0
-                known = self.ends[space.key] = Ends(space, coming, size, store)
-                known.bound = space.base
-            self.steps[k, entry] = known
+                known = self.ends[space.key] = self._begin(space)
+            self.steps[k, entry], self.tensors[k, entry] = known, space.tensors
         return self.steps[k, entry]
 
-    def _beams(self, known: Ends) -> None:
-        """The search found no end within its limits: beams may find one."""
-        for width in _WIDTHS:
-            best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
-            result = beam(known.space, self.potentials(known.space), width, best, self.deadline)
-            if result is not None and result.end is not None:
-                known.states += result.states
-                known.keep(result, result.end)
+    def _begin(self, space: ModalSpace) -> Ends:
+        """A part before its search: what a narrow beam finds, and no more than that is searched for."""
+        size = space.sizes[space.left] if space.left >= 0 else 0
+        store = space.eviction[space.left] - size if space.left >= 0 else 0
+        known = Ends(space, self.potentials(space), size, store, space.base)
+        self._beam(known, 1)
+        best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
+        cutoff = min(_NO_CUTOFF, best + size + store + 1)
+        known.coming = ends(space, known.to_come, cutoff, self.state_limit(space), self.exact)
+        return known
+
+    def _beam(self, known: Ends, width: int) -> None:
+        best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
+        result = beam(known.space, known.to_come, width, best, self.beams)
+        if result is not None and result.end is not None:
+            known.states += result.states
+            known.keep(result, result.end)
+
+    def _raise_bounds(self, path: Sequence[tuple[Ends, int]]) -> None:
+        """Where the search of a part did not end: add up the optima of windows of it, each kind once."""
+        done = set()
+        for k, (step, exit_) in enumerate(path):
+            if id(step) not in done and step.cheapest(exit_)[0] > step.bound and not self.deadline.passed:
+                done.add(id(step))
+                taken = step.space.decode(step.cheapest(exit_)[1])
+                order = [self.parts[k].start + way.operator for way in taken]
+                for length in _WINDOWS:
+                    found, states = modal_window_bound(self.menus, windows(order, length, length), self.deadline)
+                    step.bound = max(step.bound, found)
+                    step.states += states
 
     def space(self, k: int, entry: int) -> ModalSpace:
         """The space of part k from an entry state."""
@@ -142,18 +167,20 @@ class Chain:
             path, bound = self._path(self._least)
             waiting = {id(step): step for step, exit_ in path if step.cheapest(exit_)[0] > step.bound}
             open_ = [step for step in waiting.values() if not step.stopped]
-            if not open_ or self.deadline.passed:
+            if not open_ or self.exact.passed:
                 break
             for step in open_:
                 step.advance()
-                if step.stopped and not step.found:
-                    self._beams(step)
+        for width in _WIDTHS:
+            for step in {id(step): step for step, exit_ in path if step.cheapest(exit_)[0] > step.bound}.values():
+                self._beam(step, width)
+        self._raise_bounds(path)
+        _, bound = self._path(self._least)
         best, cost = self._path(lambda k, entry, exit_: self._ends(k, entry).cheapest(exit_)[0])
-        states = sum(step.states for step in self.ends.values())
+        states = sum(step.states + step.searched for step in self.ends.values())
         if cost >= _NO_CUTOFF:
-            return Found(None, (), _NO_CUTOFF, bound, states, len(self.ends))
-        order, runs = self._joined(best)
-        return Found(order, runs, cost, bound, states, len(self.ends))
+            return Found(None, frozenset(), _NO_CUTOFF, bound, states, len(self.ends))
+        return Found(*self._joined(best), cost, bound, states, len(self.ends))
 
     def _least(self, k: int, entry: int, exit_: int) -> int:
         """A lower bound on the cost of part k from an entry state to an exit state.
@@ -183,14 +210,24 @@ class Chain:
         total, _, path = best[0]
         return path, total
 
-    def _joined(self, path: Sequence[tuple[Ends, int]]) -> tuple[tuple[int, ...], tuple[Run, ...]]:
-        """Order and runs of the whole."""
+    def _joined(self, path: Sequence[tuple[Ends, int]]) -> tuple[Timeline, frozenset[int]]:
+        """The timeline of the whole, and the gaps in which a tensor leaves."""
         order: list[int] = []
         runs = list(self.problem.runs)
+        leaving: dict[int, list[int]] = {}  # tensor -> steps before which it leaves
+        entry = 0
         for k, (step, exit_) in enumerate(path):
-            part = self.parts[k]
-            inside = range(part.start, part.end)
-            for v, run in runs_of(self.problem, step.space, inside, step.cheapest(exit_)[1]):
+            start, tensors = self.parts[k].start, self.tensors[k, entry]
+            for way in step.space.decode(step.cheapest(exit_)[1]):
+                v = start + way.operator
+                for a in bits(way.evicted):
+                    leaving.setdefault(tensors[a], []).append(len(order))
                 order.append(v)
-                runs[v] = run
-        return tuple(order), tuple(runs)
+                runs[v] = step.space.menus[way.operator].run(way.number, way.streamed, self.problem.operands[v])
+            if not _EXITS[exit_][0]:
+                leaving.setdefault(self.parts[k + 1].resident[0], []).append(len(order))
+            entry = exit_
+        timeline = Timeline(self.problem, tuple(order), tuple(runs))
+        gaps = enumerate(timeline.gaps)
+        gone = (g for g, gap in gaps if any(gap.first < t <= gap.second for t in leaving.get(gap.tensor, ())))
+        return timeline, frozenset(gone) | timeline.lost

@@ -13,8 +13,6 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from cosma.modes import Run
-from cosma.problem import Problem
 from cosma.solvers.search.fronts import NEVER, Front, Menu
 from cosma.solvers.search.space import MAX_EVICTION_STEPS, Rules, Space, State, Step, TooManyEvictions, bits, some
 
@@ -28,6 +26,15 @@ class Slot(NamedTuple):
     tensor: int
     is_written: bool
     is_streamable: bool
+
+
+class Taken(NamedTuple):
+    """A step: the operator, the number of its way, masks of streamed operands and of tensors evicted before."""
+
+    operator: int
+    number: int
+    streamed: int
+    evicted: int
 
 
 class _Choice(NamedTuple):
@@ -74,8 +81,10 @@ class ModalSpace(Space):
     paid_anyway: int  # compulsory bytes of the tensors whose traffic is counted here
     reads: tuple[dict[int, int], ...] = field(init=False)  # tensor -> reader -> least bytes that it moves
     floors: int = field(init=False)
-    _plans: list[tuple[int, int]] = field(init=False, repr=False, compare=False, default_factory=lambda: [(0, 0)])
-    _codes: dict[tuple[int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _plans: list[tuple[int, int, int]] = field(
+        init=False, repr=False, compare=False, default_factory=lambda: [(0, 0, 0)]
+    )
+    _codes: dict[tuple[int, int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
     _roles: dict[tuple[int, int], tuple[int, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _owed: dict[tuple[int, int], int] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -91,14 +100,14 @@ class ModalSpace(Space):
         object.__setattr__(self, "floors", sum(menu.floor for menu in self.menus))
         Space.__post_init__(self)
 
-    def decode(self, steps: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(operator, way, mask of streamed operands) of the steps that a search found."""
+    def decode(self, steps: Sequence[int]) -> list[Taken]:
+        """What the steps that a search found stand for."""
         count = len(self.operators)
-        return [(s % count, *self._plans[s // count]) for s in steps]
+        return [Taken(s % count, *self._plans[s // count]) for s in steps]
 
-    def _code(self, v: int, way: int, streamed: int) -> int:
+    def _code(self, v: int, way: int, streamed: int, gone: int) -> int:
         """The number that stands for a step."""
-        plan = (way, streamed)
+        plan = (way, streamed, gone)
         if plan not in self._codes:
             self._codes[plan] = len(self._plans)
             self._plans.append(plan)
@@ -174,6 +183,9 @@ class ModalSpace(Space):
 
     def _ways(self, state: State, v: int, budget: int, rules: Rules) -> Iterator[tuple[int, int, State]]:
         menu, slots = self.menus[v], self.slots[v]
+        if menu.on_host and slots:
+            yield self._host_way(state, v)
+            return
         whole = self.shortage(state, v) <= 0
         if whole and not self.input_masks[v] & ~state.resident:
             yield 0, v, self.run(state, v)  # nothing is cheaper or leaves more behind
@@ -190,8 +202,32 @@ class ModalSpace(Space):
                 lost = sum(1 << s.tensor for s in slots if mask >> s.position & 1)
                 paid = choice.cost + self._price_of_loss(state, v, lost)
                 for cost, gone, room in self._evictions(state, v, choice, front, rivals, budget - paid, rules):
-                    code = self._code(v, front.way(room), choice.streamed)
-                    yield paid + cost, code, self._after(state, v, gone | choice.leaving, choice.streamed, lost)
+                    gone |= choice.leaving
+                    code = self._code(v, front.way(room), choice.streamed, gone)
+                    yield paid + cost, code, self._after(state, v, gone, choice.streamed, lost)
+
+    def _host_way(self, state: State, v: int) -> tuple[int, int, State]:
+        """The one way to run an operator on the host: it takes no room, so nothing leaves for it.
+
+        What is resident stays, and is stored where the host has no copy.
+        """
+        menu, later = self.menus[v], ~(state.executed | 1 << v)
+        streamed = sum(1 << slot.position for slot in self.slots[v])
+        front = menu.front(streamed, 0)
+        cost = front.least(self.capacity) - menu.floor
+        out = 0
+        for _, a, is_written, _ in self.slots[v]:
+            if not is_written and state.resident >> a & 1:
+                cost += self.store(a, state.hosted)
+                continue
+            cost += self.owed(a, self.readers[a] & later)
+            cost -= 0 if is_written else self.owed(a, self.readers[a] & ~state.executed)
+            out |= 1 << a
+        after = self.run(state, v)
+        out &= after.resident
+        after = self._without(after, out, sum(self.sizes[a] for a in bits(out)))
+        after = after._replace(hosted=after.hosted | self.input_masks[v] & after.resident)
+        return cost, self._code(v, front.way(self.capacity), streamed, 0), after
 
     def _groups(self, state: State, v: int, rules: Rules) -> list[_Group]:
         """The operands of v in groups of which only how many are streamed is left to decide.
@@ -337,13 +373,13 @@ class ModalSpace(Space):
         but not a is no better than a instead of b: until r runs a is not used, so b may stay in its place; if a is
         evicted then after all, b is instead. At r, b is used where it lies, and a is loaded after it. Where r
         reads a as well the rule does not hold: r could stream b and have a resident, but not both
-        (tests/solvers/test_modal_search.py has an example).
+        (tests/solvers/test_modal_search.py has an example), and not where r runs on the host.
         """
         result = []
         for b in movable:
             mask, readers = 0, self.readers[b] & ~state.executed
-            if not readers & (readers - 1):
-                r = readers.bit_length() - 1
+            r = readers.bit_length() - 1
+            if not readers & (readers - 1) and not (r < len(self.menus) and self.menus[r].on_host):
                 price = self.must_pay(b, state)
                 for a in movable:
                     is_dearer = self.sizes[a] < self.sizes[b] or self.eviction_cost(a, state.hosted) > price
@@ -379,11 +415,3 @@ class ModalSpace(Space):
 def _is_better(rival: _Rival, room: int, moved: int) -> bool:
     other = rival.front.least(room + rival.room) + rival.cost
     return other < moved or (other == moved and not rival.strict)
-
-
-def runs_of(
-    problem: Problem, space: ModalSpace, operators: Sequence[int], steps: Sequence[int]
-) -> Iterator[tuple[int, Run]]:
-    """Operators of the problem in order, and how they run, as a search in their space or one of equal key found."""
-    for v, way, streamed in space.decode(steps):
-        yield operators[v], space.menus[v].run(way, streamed, problem.operands[operators[v]])

@@ -1,6 +1,6 @@
 """Which solver runs when: cheap certificates first, then search over all schedules, within the limits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cosma.deadline import Deadline
@@ -13,15 +13,17 @@ from cosma.solvers.options import Options
 from cosma.solvers.outcome import Outcome, named
 from cosma.solvers.programmes.compact import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
 from cosma.solvers.search.bounds import Potentials, peak_bound
-from cosma.solvers.search.chain import Chain
+from cosma.solvers.search.chain import Chain, Found
+from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.parts import Part, split
-from cosma.solvers.search.space import Space, State
+from cosma.solvers.search.space import Space
 from cosma.solvers.search.strategies import SearchResult, beam, best_first, smallest_peak
 from cosma.solvers.search.windows import window_bounds, windows
 
 _WIDTHS = (1, 10, 100)  # of the beams
 _NO_CUTOFF = 2**63
 _WINDOWS = (72, 216)  # operators in a window
+_SHRUNK = (64, 32, 16, 8)  # of the scratchpad, left free by another search where addresses cost something
 _EXPLAINED = 12  # parts that the reasons name
 
 
@@ -106,14 +108,16 @@ def _search_all(problem: Problem, options: Options, deadline: Deadline, start: P
 
 def _search_modes(problem: Problem, options: Options, deadline: Deadline, start: Placed) -> Outcome:
     """Search over schedules and modes, then place what was found with its runs held."""
-    limit = deadline.share(0.8)
-    chain = Chain(problem, split(problem), lambda _: _nothing, lambda space: state_limit(space, options), limit)
+    chain = _chain(problem, options, deadline.share(0.7))
     found = chain.solve()
-    best = start
-    if found.order is not None and best.cost_bytes > found.bound:
-        timeline = Timeline(problem, found.order, found.runs)
-        best = cheapest((best, replacement.optimise(timeline, DEFAULT_BACKEND, deadline, holds_runs=True)))
+    best = cheapest((start, *_placed(found, problem, deadline)))
     is_proved = found.cost == found.bound
+    for share in _SHRUNK if is_proved else ():
+        smaller = problem.memory.capacity_bytes - problem.memory.capacity_bytes // share
+        if best.cost_bytes == found.bound or deadline.passed or smaller < problem.smallest_capacity_bytes:
+            break
+        other = _chain(problem.with_capacity(smaller), options, deadline.share(0.5)).solve()
+        best = cheapest((best, *_placed(other, problem, deadline)))
     why = (
         f"{'searched all schedules and modes' if is_proved else 'a limit struck before all schedules were searched'}: "
         f"{len(chain.parts)} independent parts, {found.kinds} kinds, {found.states:,} states"
@@ -123,8 +127,19 @@ def _search_modes(problem: Problem, options: Options, deadline: Deadline, start:
     return Outcome(replace(best, bound_bytes=0, rests_on=""), found.bound, name, (why,), found.states, lost)
 
 
-def _nothing(_: State) -> int:
-    return 0
+def _chain(problem: Problem, options: Options, deadline: Deadline) -> Chain:
+    """The search of a problem whose operators have modes."""
+    return Chain(problem, split(problem), lambda s: Alone(s).to_come, lambda s: state_limit(s, options), deadline)
+
+
+def _placed(found: Found, problem: Problem, deadline: Deadline) -> Iterator[Placed]:
+    """What a search found, placed: as it is, or its order and runs with the replacement that addresses allow."""
+    if found.timeline is not None:
+        timeline = replace(found.timeline, problem=problem)
+        settled, fits = replacement.settle(timeline, found.evicted, deadline)
+        yield settled
+        if not fits:
+            yield replacement.optimise(timeline, DEFAULT_BACKEND, deadline.share(0.3), holds_runs=True)
 
 
 def _is_exported(placed: Placed) -> bool:

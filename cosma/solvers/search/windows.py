@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers.search.bounds import Potentials
+from cosma.solvers.search.fronts import Menus
+from cosma.solvers.search.modal_bounds import Alone
+from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.space import Space, part
 from cosma.solvers.search.strategies import best_first
 
@@ -39,3 +42,19 @@ def window_bounds(
             found = best_first(space, Potentials(space).to_come, _NO_CUTOFF, _STATES, deadline)
             solved[space.key], states = found.bound, found.states
         yield space, solved[space.key], states
+
+
+def modal_window_bound(menus: Menus, pieces: Sequence[Sequence[int]], deadline: Deadline) -> tuple[int, int]:
+    """(the same added up where operators have modes, states searched); a piece counts 0 from the deadline on."""
+    solved: dict[tuple[object, ...], int] = {}
+    total = states = 0
+    for piece in pieces:
+        if deadline.passed:
+            break
+        space = modal_part(menus, piece)
+        if space.key not in solved:
+            found = best_first(space, Alone(space).to_come, _NO_CUTOFF, _STATES, deadline)
+            solved[space.key] = found.bound
+            states += found.states
+        total += solved[space.key]
+    return total, states
