@@ -165,6 +165,7 @@ def _compile_json(
     prepared: "Prepared", hardware: "Hardware", result: "Result", seconds: float, output: Path | None
 ) -> dict[str, Any]:
     from cosma.reports.text import host_operators
+    from cosma.target.mode_sets import assumed
 
     problem = prepared.problem
     claims = None if result.plan is None else result.plan.claims
@@ -178,6 +179,7 @@ def _compile_json(
         "working_set_bytes": problem.working_set_bytes,
         "smallest_capacity_bytes": problem.smallest_capacity_bytes,
         "modes": list(prepared.source.modes) or ["paper"],
+        "assumed_modes": list(assumed(prepared.source.modes, hardware)),
         "host_operators": host_operators(problem),
         "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
         "compulsory_bytes": problem.compulsory_bytes,

@@ -14,7 +14,7 @@ from cosma.problem import Problem
 from cosma.solvers.options import Result
 from cosma.solvers.registry import Entry
 from cosma.target.hardware import Hardware
-from cosma.target.mode_sets import Modes
+from cosma.target.mode_sets import Modes, assumed
 from cosma.units import format_bytes, format_si
 
 if TYPE_CHECKING:  # printing a plan need not load what runs one
@@ -60,7 +60,7 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("lower bound", f"{both(claims.bound_bytes)} non-compulsory, over {_scope(prepared)}"),
         ("gap", f"{100 * (result.gap or 0):.1f} %"),
         ("status", f"{result.status}{proved}: {result.why[0]}"),
-        ("modes", describe_modes(prepared.source.modes)),
+        ("modes", describe_modes(prepared.source.modes, hardware)),
         *size,
         *([] if result.belady_bytes is None else [("Belady", _describe_belady(result, result.belady_bytes))]),
         ("fragmentation", _describe_fragmentation(result)),
@@ -116,11 +116,13 @@ def describe_model(prepared: Prepared) -> str:
     )
 
 
-def describe_modes(modes: Modes) -> str:
-    """What operators may do, as `--modes` declares it, and on whose word: specs do not say what a machine can do."""
+def describe_modes(modes: Modes, hardware: Hardware) -> str:
+    """What operators may do, as `--modes` declares it, and whether that is known of the machine."""
     if not modes:
         return "paper: every operand lies in the scratchpad while its operator runs"
-    return f"{', '.join(modes)}: operands may be streamed, operators tiled (assumed: no spec says what a machine can)"
+    open_ = assumed(modes, hardware)
+    why = f" ({', '.join(open_)} assumed: the spec does not say whether the machine can)" if open_ else ""
+    return f"{', '.join(modes)}: operands may be streamed, operators tiled{why}"
 
 
 def _scope(prepared: Prepared) -> str:
