@@ -19,7 +19,10 @@ from cosma.schedule.timeline import Timeline
 
 @dataclass(frozen=True, slots=True)
 class TensorTraffic:
-    """What one tensor moves: how often, and its bytes, of which `compulsory_bytes` move in every plan."""
+    """What one tensor moves: how often, and its bytes, of which `compulsory_bytes` move in every plan.
+
+    streamed_bytes: of all that it moves, what goes through buffers.
+    """
 
     name: str
     kind: Kind
@@ -28,6 +31,7 @@ class TensorTraffic:
     stores: int
     compulsory_bytes: int
     non_compulsory_bytes: int
+    streamed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +119,20 @@ def _about_proof(plan: Plan) -> str:
     replay = f"An independent replay of {len(plan.order):,} steps and {len(plan.moves):,} moves found no violation"
     if claims.status == "optimal":
         return (
-            f"Optimal over all schedules: the {claims.non_compulsory_bytes:,} B of non-compulsory traffic meet the "
+            f"Optimal over {_scope(plan)}: the {claims.non_compulsory_bytes:,} B of non-compulsory traffic meet the "
             f"lower bound that solver {plan.solver} proved. {replay}; it recomputes everything but the bound."
         )
     gap = claims.non_compulsory_bytes - claims.bound_bytes
     return (
-        f"Feasible, not proved optimal: the lower bound over all schedules by solver {plan.solver} is "
+        f"Feasible, not proved optimal: the lower bound over {_scope(plan)} by solver {plan.solver} is "
         f"{claims.bound_bytes:,} B, a gap of {gap:,} B ({100 * gap / claims.non_compulsory_bytes:.1f} %). {replay}."
     )
+
+
+def _scope(plan: Plan) -> str:
+    """What a bound holds for."""
+    modes = ", ".join(plan.source.modes)
+    return f"all schedules in the modes declared ({modes})" if modes else "all schedules"
 
 
 def _about_order(plan: Plan) -> str:
@@ -131,7 +141,7 @@ def _about_order(plan: Plan) -> str:
     if claims.status == "optimal":
         return (
             "No other order and no other replacement helps: the plan meets its bound, "
-            "which holds for every schedule, addresses included."
+            f"which holds for {_scope(plan)}, addresses included."
         )
     gap = claims.non_compulsory_bytes - claims.bound_bytes
     return f"Another order or replacement could save at most {gap:,} B: the rest is below the bound for every schedule."
@@ -148,7 +158,7 @@ def _by_tensor(schedule: Schedule, timeline: Timeline) -> tuple[TensorTraffic, .
     for a, tensor in enumerate(problem.graph.tensors):
         size, name, compulsory = problem.sizes[a], tensor.name, problem.compulsory(a)
         extra = size * (loads[a] + stores[a]) + streamed[a] - compulsory
-        rows.append(TensorTraffic(name, tensor.kind, size, loads[a], stores[a], compulsory, extra))
+        rows.append(TensorTraffic(name, tensor.kind, size, loads[a], stores[a], compulsory, extra, streamed[a]))
     return tuple(rows)
 
 

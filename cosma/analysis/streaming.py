@@ -133,6 +133,8 @@ class _Explainer:
             return (
                 f"{self.problem.graph.operators[host[0]].name} runs on the host, and so without it in the scratchpad."
             )
+        if any(w.input == q.tensor for w in self.timeline.effects[q.first].overwrites):
+            return "Its operator before writes over it."
         if q.first == q.last and self._moved(q.first, q.tensor) <= size:
             more = size - self._moved(q.first, q.tensor)
             return f"It would move {more:,} B more." if more else "Each of its bytes moves once either way."
@@ -167,9 +169,8 @@ class _Explainer:
             v = self.timeline.order[t]
             if t not in (q.first, q.last):
                 operators[t] = replace(operators[t], inputs=(*operators[t].inputs, q.tensor))
-            without = (
-                replace(m, streams=tuple(s for s in m.streams if s.tensor != q.tensor)) for m in problem.modes[v]
-            )
+            lasting = (m for m in problem.modes[v] if t == q.last or all(w.input != q.tensor for w in m.overwrites))
+            without = (replace(m, streams=tuple(s for s in m.streams if s.tensor != q.tensor)) for m in lasting)
             modes[t] = tuple(dict.fromkeys(without))
             if leaves_modes_out:
                 modes[t] = _useful(problem, modes[t], {*problem.operands[v], q.tensor}, self._across(t))

@@ -44,7 +44,7 @@ def test_text_and_json(run, plan: Path) -> None:
     ):  # fmt: skip
         assert part in text, part
     facts = run("report", plan, DENSENET, "--hw", "hexagon_8mib", "--json").json
-    assert set(facts) == {"summary", "evictions", "would_help"}
+    assert set(facts) == {"summary", "evictions", "streams", "would_help"}
     assert (facts["summary"]["non_compulsory_bytes"], facts["summary"]["peak_bytes"]) == (802816, 8429568)
     (eviction,) = facts["evictions"]
     assert (eviction["leaves"], eviction["returns"], eviction["cost_bytes"]) == (33, 38, 802816)
