@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from cosma.deadline import Deadline
 from cosma.instructions import Stay
 from cosma.milp.backends import DEFAULT_BACKEND
-from cosma.modes import Mode
+from cosma.modes import Mode, Run, Stream
 from cosma.problem import Problem
 from cosma.schedule.replacement import solve_programme
 from cosma.schedule.timeline import Timeline
@@ -147,16 +147,29 @@ class _Explainer:
 
     def _lacking(self, q: _Question) -> str | None:
         """That an operator and the tensor alone take more than there is, however it is tiled."""
-        problem, capacity = self.problem, self.problem.memory.capacity_bytes
-        forced, _ = self._forced(q, False)
-        step = max(range(q.first, q.last + 1), key=lambda t: (forced.least_bytes[t], -t))
-        missing = forced.least_bytes[step] - capacity
+        least = {t: self._least_with(self.timeline.order[t], q.tensor) for t in range(q.first, q.last + 1)}
+        step = max(least, key=lambda t: (least[t], -t))
+        missing = least[step] - self.problem.memory.capacity_bytes
         if missing <= 0:
             return None
-        name = problem.graph.operators[self.timeline.order[step]].name
+        name = self.problem.graph.operators[self.timeline.order[step]].name
         return f"No plan of this order has it there: at step {step} {name} and it alone lack {missing:,} B."
 
-    def _forced(self, q: _Question, leaves_modes_out: bool) -> tuple[Problem, tuple[int, ...]]:
+    def _least_with(self, v: int, a: int) -> int:
+        """The fewest bytes that operator v takes in any mode with tensor a beside it, or resident as its operand."""
+        problem = self.problem
+        if a not in problem.operands[v]:
+            return problem.least_bytes[v] + problem.sizes[a]
+        runs = (
+            Run(number, frozenset(s.tensor for s in mode.streams if s.tensor != a and self._is_smaller(s)))
+            for number, mode in enumerate(problem.modes[v])
+        )
+        return min(problem.run_bytes(v, run) for run in runs)
+
+    def _is_smaller(self, s: Stream) -> bool:
+        return self.problem.aligned(s.buffer_bytes) < self.problem.sizes[s.tensor]
+
+    def _forced(self, q: _Question) -> tuple[Problem, tuple[int, ...]]:
         """The order as a problem, operator t at step t, in which the tensor stays during the question's steps.
 
         All operators there need it as an operand, where it lies, and may run in any mode; the others keep theirs.
@@ -172,7 +185,7 @@ class _Explainer:
             lasting = (m for m in problem.modes[v] if t == q.last or all(w.input != q.tensor for w in m.overwrites))
             without = (replace(m, streams=tuple(s for s in m.streams if s.tensor != q.tensor)) for m in lasting)
             modes[t] = tuple(dict.fromkeys(without))
-            if leaves_modes_out:
+            if self.leaves_modes_out:
                 modes[t] = _useful(problem, modes[t], {*problem.operands[v], q.tensor}, self._across(t))
         graph = replace(problem.graph, operators=tuple(operators))
         return Problem(graph, problem.memory, tuple(modes), problem.uses_host, problem.tiler), tuple(
@@ -185,7 +198,9 @@ class _Explainer:
 
     def _solve(self, q: _Question) -> Instead | None:
         """The least that the order moves with the tensor there; None where the deadline passes before a proof."""
-        forced, order = self._forced(q, self.leaves_modes_out)
+        if self.deadline.passed:
+            return None
+        forced, order = self._forced(q)
         timeline = Timeline.of(forced, order)
         found, bound, _ = solve_programme(timeline, frozenset(), (), DEFAULT_BACKEND, self.deadline)
         if found is None or found[0].cost(found[1]) != bound:
