@@ -32,7 +32,8 @@ class Box(NamedTuple):
 def picture(line: str, steps: int, capacity_bytes: int, boxes: Sequence[Box]) -> str:
     """HTML of a line of text over a map of boxes, each with its title as a tooltip."""
     across, up = _WIDTH / max(1, steps), _HEIGHT / max(1, capacity_bytes)
-    drawn = [_HATCHING, f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="#888"/>']
+    has_buffers = any(box.is_buffer for box in boxes)
+    drawn = [_HATCHING if has_buffers else "", f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="#888"/>']
     for box in boxes:
         x, width = across * box.start, across * (box.end - box.start)
         y, height = _HEIGHT - up * (box.offset_bytes + box.size_bytes), up * box.size_bytes
@@ -42,7 +43,7 @@ def picture(line: str, steps: int, capacity_bytes: int, boxes: Sequence[Box]) ->
             f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{colour}" stroke="{edge}" '
             f'stroke-width="0.5"><title>{escape(shown(box.title))}</title></rect>'
         )
-    hatched = ", hatched: buffers" if any(box.is_buffer for box in boxes) else ""
+    hatched = ", hatched: buffers" if has_buffers else ""
     words = f'<text x="4" y="14" font-size="12">{capacity_bytes:,} B{hatched}</text>'
     words += f'<text x="{_WIDTH - 4}" y="{_HEIGHT + 14}" font-size="12" text-anchor="end">step {steps - 1}</text>'
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 18}" width="100%" role="img">{"".join(drawn)}{words}</svg>'

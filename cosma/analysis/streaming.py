@@ -63,6 +63,11 @@ class Streamed:
     instead: Instead | None
     why: str
 
+    @property
+    def moves_once(self) -> bool:
+        """Whether it would move as many bytes or more if it was resident."""
+        return self.first == self.last and self.moved_bytes <= self.size_bytes
+
 
 class _Question(NamedTuple):
     tensor: int

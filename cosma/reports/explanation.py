@@ -99,11 +99,14 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
 
 
 def _print_streams(console: Console, streams: Sequence[Streamed]) -> None:
-    """Why the operands that move most are streamed, each once for all the steps between which it could have stayed."""
+    """Why the operands that move most are streamed, each once for all the steps between which it could have stayed.
+
+    First those that would move less if they did; the others move each byte once.
+    """
     spans: dict[tuple[str, int, int], list[Streamed]] = {}
     for stream in streams:
         spans.setdefault((stream.tensor, stream.first, stream.last), []).append(stream)
-    dearest = sorted(spans.values(), key=lambda same: -sum(stream.moved_bytes for stream in same))
+    dearest = sorted(spans.values(), key=lambda same: (same[0].moves_once, -sum(s.moved_bytes for s in same)))
     for same in dearest[:SHOWN]:
         steps = " and ".join(f"{s.direction} at step {s.step}" for s in same)
         moved = sum(stream.moved_bytes for stream in same)
