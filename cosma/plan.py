@@ -274,7 +274,7 @@ class Plan:
             for b in step.buffers:
                 what = "workspace" if b.tensor is None else f"buffer of {b.tensor}"
                 title = f"{what}: step {t}, {b.size_bytes:,} B at {b.offset_bytes:,}"
-                boxes.append(Box(title, t, t + 1, b.offset_bytes, b.size_bytes, True))
+                boxes.append(Box(title, t, t + 1, b.offset_bytes, b.size_bytes, True, is_buffer=True))
         return picture(line, len(self.order), self.capacity_bytes, boxes)
 
     def listing(self) -> Iterator[str]:
