@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from cosma.analysis.fronts import Front
 from cosma.reports.figure import label, save
@@ -14,6 +14,7 @@ from cosma.units import format_bytes
 _PANELS = 12
 _ACROSS = 4
 _LETTERS = 40  # of a name
+_TICKS = 6  # labels of an axis
 _BOUND_POINTS = 60  # of the curve of a lower bound
 
 
@@ -53,6 +54,8 @@ def _paint(axes: Any, same: Sequence[Front]) -> None:
     axes.set_title(label(f"{name}\n{front.op_type}{size}{more}"), fontsize=7.5)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(base=2, numticks=_TICKS))
     axes.xaxis.set_major_formatter(lambda x, _: format_bytes(round(x)))
     axes.yaxis.set_major_formatter(lambda y, _: format_bytes(round(y)))
     axes.yaxis.set_minor_formatter(NullFormatter())
