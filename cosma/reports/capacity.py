@@ -27,6 +27,7 @@ class Series(NamedTuple):
     dtype: str | None
     fusion: str
     weights: bool
+    modes: str
     solver: str
     problem: str
     alignment_bytes: int
@@ -68,6 +69,8 @@ def word(column: str, value: Any) -> str:
     """A value of a column of `Series` in words."""
     if column == "weights":
         return "with weights" if value else "activations"
+    if column == "modes":
+        return f"modes: {value}"
     if column == "alignment_bytes":
         return f"aligned to {value} B"
     if column == "fusion":
