@@ -105,7 +105,9 @@ def with_tilings(problem: Problem, tilings: Mapping[int, Tiling]) -> Problem:
         nest = problem.graph.operators[v].nest
         if nest is not None and v not in problem.on_host:
             with suppress(ValueError):
-                larger[v] = replace(mode_of(nest, problem.tiler, tiling, problem.sizes), is_larger=True)
+                alignment = problem.memory.alignment_bytes
+                found = mode_of(nest, problem.tiler, tiling, problem.sizes, alignment)
+                larger[v] = replace(found, is_larger=True)
     return problem.with_larger_tiles(larger) if larger else problem
 
 

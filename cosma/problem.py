@@ -274,5 +274,6 @@ class Problem:
         """A mode as the fingerprint has it; the paper's as it always had it, so that plans stay valid."""
         stated: list[object] = [list(operands(operator)), mode.workspace_bytes, 0]
         if mode.streams or mode.overwrites or mode.tiling:
-            stated += [[astuple(s) for s in mode.streams], [astuple(w) for w in mode.overwrites], mode.tiling]
+            streams = [[s.tensor, s.buffer_bytes, s.moved_bytes, s.transfers] for s in mode.streams]
+            stated += [streams, [astuple(w) for w in mode.overwrites], mode.tiling]
         return stated

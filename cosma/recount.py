@@ -6,12 +6,14 @@ sizes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import NamedTuple
 
 from cosma.modes import Mode, Stream
 from cosma.nest import Access, Index, Nest, Tiler, Tiling
+from cosma.units import align_up
 
 Loops = list[tuple[int, list[range]]]  # (axis, the rounds of each tile), the outermost first
 
@@ -51,18 +53,26 @@ def recount(nest: Nest, tiler: Tiler, tiling: Tiling, alignment_bytes: int = 1) 
     return Recount(workspace, prod(len(tiles) for _, tiles in loops), operands)
 
 
-def mode_of(nest: Nest, tiler: Tiler, tiling: Tiling, sizes: Sequence[int]) -> Mode:
-    """The mode of a tiling, with tensors of these sizes (bytes). Raises ValueError where it is none of the nest.
+def mode_of(nest: Nest, tiler: Tiler, tiling: Tiling, sizes: Sequence[int], alignment_bytes: int) -> Mode:
+    """The mode of a tiling, with tensors of these aligned sizes (bytes). Raises ValueError where it is none of it.
 
     An operand that its buffer would hold as a whole is none of its streams.
     """
-    found = recount(nest, tiler, tiling)
+    tensors = tuple(dict.fromkeys(access.tensor for access in nest.accesses))
+    plain = nest.renumbered({a: i for i, a in enumerate(tensors)})
+    found = _once_each(plain, tiler, tuple(tiling), alignment_bytes)
     streams = (
         Stream(a, *taken)
-        for a, taken in found.operands.items()
-        if taken.buffer_bytes < sizes[a] or taken.moved_bytes < sizes[a]
+        for a, taken in ((tensors[i], taken) for i, taken in found.operands.items())
+        if align_up(taken.buffer_bytes, alignment_bytes) < sizes[a] or taken.moved_bytes < sizes[a]
     )
     return Mode(tuple(streams), found.workspace_bytes, (), tuple(tiling), found.tiles)
+
+
+@lru_cache(maxsize=4096)
+def _once_each(nest: Nest, tiler: Tiler, tiling: Tiling, alignment_bytes: int) -> Recount:
+    """A recount of a nest over tensors 0, 1, ..., which operators of one shape share."""
+    return recount(nest, tiler, tiling, alignment_bytes)
 
 
 def _loops(nest: Nest, tiler: Tiler, tiling: Tiling) -> Loops:

@@ -41,8 +41,8 @@ class _Tables:
     """A plan as tables from which its instructions follow."""
 
     def __init__(self, plan: Plan, problem: Problem) -> None:
-        self.plan, self.problem = plan, problem
-        self.schedule, faults = to_numbers(plan, problem)
+        self.plan = plan
+        self.problem, self.schedule, faults = to_numbers(plan, problem)
         assert not faults
         self.steps = runs_of(self.schedule)
         self.stays = stays_of(self.schedule, problem)

@@ -114,10 +114,10 @@ def _runs(
 
     options = options_of(**flags)
     chosen = [replace(options, solver=solver) for solver in solvers]
-    modes = modes_of(flags["modes"], solvers)
+    hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
+    modes = modes_of(flags["modes"], solvers, hardware)
     for each in chosen:
         check_choice(modes, each)
-    hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
     runs: list[Run] = []
     for model in models:
         prepared, _ = prepared_within(

@@ -205,7 +205,8 @@ def prepared_within(
         from cosma.compile import state
         from cosma.reports import text  # noqa: F401, libraries are loaded while the model is read
 
-        machine, settings = hardware(), settings_of(dtype, dims=dims, **flags)
+        machine = hardware()
+        settings = settings_of(dtype, dims=dims, hardware=machine, **flags)
         prepared = state(reading.result(), model.name, machine, settings)
     warn_of(model.name, prepared.imported)
     return prepared, machine
@@ -221,17 +222,17 @@ def check_plot(plot: Path | None, *kept: Path | None) -> None:
 
 
 def settings_of(
-    dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], modes: str | None = None,
-    solver: str = "auto", solvers: Sequence[str] = (), **_: Any,
+    dtype: Any, fusion: Any, weights: bool | None, dims: tuple[str, ...], hardware: "Hardware",
+    modes: str | None = None, solver: str = "auto", solvers: Sequence[str] = (), **_: Any,
 ) -> "Settings":  # fmt: skip
     """How the model is to be read. Raises InputError."""
     from cosma.compile import Settings
 
-    return Settings(dtype, fusion, weights, dims_of(dims), modes_of(modes, solvers or [solver]))
+    return Settings(dtype, fusion, weights, dims_of(dims), modes_of(modes, solvers or [solver], hardware))
 
 
-def modes_of(text: str | None, solvers: Sequence[str]) -> "Modes":
-    """The mode sets that a flag declares; where it is not given, all that every one of the solvers can choose from.
+def modes_of(text: str | None, solvers: Sequence[str], hardware: "Hardware") -> "Modes":
+    """The mode sets that a flag declares; where it is not given, all of the machine, if all solvers can choose.
 
     Raises InputError.
     """
@@ -241,7 +242,7 @@ def modes_of(text: str | None, solvers: Sequence[str]) -> "Modes":
     if text is None:
         names = [solver.split(":")[0] for solver in solvers]
         text = "all" if all(name not in SOLVERS or SOLVERS[name].chooses_modes for name in names) else "paper"
-    return parse_modes(text)
+    return parse_modes(text, hardware)
 
 
 def check_choice(modes: "Modes", options: "Options") -> None:

@@ -152,40 +152,33 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
         return imported
 
     options = [options_of(**flags, solver=solver, jobs=1) for solver in flags["solvers"]]
-    declared = _declared(flags["mode_sets"], options)
     for each in options:
         if "auto" in flags["pads"] and each.name.startswith(("tflite", "best-fit")):
             raise InputError(f"--scratchpad auto needs traffic that falls with capacity; --solver {each.name} has none")
     for model, dims, dtype in product(models, _dims(flags["dims"]), flags["dtypes"] or [None]):
         stated: dict[tuple[Any, ...], Prepared] = {}
-        for fusion, weights, (spec, instead), (modes, chosen) in product(
-            flags["fusions"] or [None], flags["weights"] or [None], hardware, declared.items()
+        for fusion, weights, (spec, instead) in product(
+            flags["fusions"] or [None], flags["weights"] or [None], hardware
         ):
-            weighed = None if weights is None else weights == "yes"
-            settings = replace(settings_of(dtype, fusion, weighed, dims, "paper"), modes=modes)
-            alike = (
-                modes,
-                settings.fusion or spec.fusion,
-                weights or str(spec.weights),
-                spec.alignment_bytes,
-                spec.tiler,
-            )
-            if alike not in stated:  # most machines differ in nothing but capacity and figures
-                imported = read(model, tuple(sorted(settings.dims.items())), dtype)
-                stated[alike] = state(imported, model.name, spec, settings)
-            prepared = stated[alike]
-            for each, capacities in product(chosen, _capacities(flags["pads"], prepared, spec)):
-                yield Case(prepared, spec, each, capacities, instead)
+            for modes, chosen in _declared(flags["mode_sets"], options, spec).items():
+                weighed = None if weights is None else weights == "yes"
+                settings = replace(settings_of(dtype, fusion, weighed, dims, spec, "paper"), modes=modes)
+                alike = modes, fusion or spec.fusion, weights or spec.weights, spec.alignment_bytes, spec.tiler
+                if alike not in stated:  # most machines differ in nothing but capacity and figures
+                    imported = read(model, tuple(sorted(settings.dims.items())), dtype)
+                    stated[alike] = state(imported, model.name, spec, settings)
+                for each, capacities in product(chosen, _capacities(flags["pads"], stated[alike], spec)):
+                    yield Case(stated[alike], spec, each, capacities, instead)
 
 
-def _declared(texts: tuple[str, ...], options: "Sequence[Options]") -> "dict[Modes, list[Options]]":
-    """Each mode set with the solvers to run in it: those that are given, or of each solver the most that it can choose.
+def _declared(texts: tuple[str, ...], options: "Sequence[Options]", spec: "Hardware") -> "dict[Modes, list[Options]]":
+    """Each mode set with the solvers to run in it: the sets that are given, or the most that each solver can choose.
 
     Raises InputError for a set in which a solver cannot run, and for a solver that is not there.
     """
     declared: dict[Modes, list[Options]] = {}
     for each, text in product(options, texts or [None]):
-        modes = modes_of(text, [each.solver])
+        modes = modes_of(text, [each.solver], spec)
         check_choice(modes, each)
         declared.setdefault(modes, []).append(each)
     return {modes: list(dict.fromkeys(chosen)) for modes, chosen in declared.items()}

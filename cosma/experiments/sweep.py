@@ -86,7 +86,7 @@ class Case:
         moved = None if cost is None else problem.compulsory_bytes + cost
         macs = None if problem.graph.uncounted else problem.graph.macs  # a part of them would pass for all
         estimates = Estimates(None, None, None, None, None) if moved is None else estimate(self.hardware, moved, macs)
-        facts: dict[str, Any] = {column: getattr(found, column) for column in _FACTS}
+        facts: dict[str, Any] = {column: getattr(found, column) for column in _FACTS} | estimates.row()
         return Swept(
             model=source.model, dims=",".join(f"{k}={v}" for k, v in source.dims.items()), dtype=source.dtype,
             fusion=source.fusion, weights=source.weights, modes=modes_text(source.modes), hardware=self.hardware.name,
@@ -95,7 +95,7 @@ class Case:
             state_limit=self.options.state_limit, memory_limit_bytes=self.options.memory_limit_bytes,
             problem=source.fingerprint[7:19], version=cosma.__version__, working_set_bytes=problem.working_set_bytes,
             smallest_capacity_bytes=problem.smallest_capacity_bytes, compulsory_bytes=problem.compulsory_bytes, gap=gap,
-            moved_bytes=moved, macs=macs, **facts, **estimates.row(),
+            moved_bytes=moved, macs=macs, **facts,
         )  # fmt: skip
 
 

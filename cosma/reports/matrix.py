@@ -67,7 +67,7 @@ def charted(rows: Sequence[Row]) -> list[Row]:
     """The rows of models on machines, if there is more than one pair and none is a point of a curve."""
     found: list[Row] = [row for row in rows if isinstance(row, Swept) and row.hardware != "any"]
     pairs = {(row.model, _machine(row)) for row in found if isinstance(row, Swept)}
-    return found if len(pairs) > 1 and not curved(rows) else []
+    return found if len(pairs) > 1 and not curved(found) else []
 
 
 def matrices(rows: Sequence[Row]) -> list[Matrix]:

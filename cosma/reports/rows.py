@@ -77,9 +77,9 @@ FIGURES = {
 _SHOWN = {
     Swept: (
         "model", "dims", "dtype", "fusion", "weights", "modes", "hardware", "instead", "spec", "alignment_bytes",
-        "capacity_bytes", "smallest_capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes",
+        "capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes",
         "non_compulsory_bytes", "bound_bytes", "gap", "streamed_bytes", "host_operators", "tiles", "transfers",
-        "peak_use_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
+        "peak_use_bytes", "smallest_capacity_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
         "estimate_overlapped_s", "estimate_serial_s", "estimate_transfer_energy_j", "why",
     ),
     Compared: (

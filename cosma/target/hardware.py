@@ -13,6 +13,7 @@ from cosma.errors import InputError
 from cosma.files import PACKAGE, read_input
 from cosma.graph import Fusion
 from cosma.kinds import complain
+from cosma.modes import ModeSet
 from cosma.names import shown
 from cosma.nest import AxisKind, Tiler
 from cosma.problem import Memory
@@ -32,7 +33,8 @@ class Hardware:
     moved to or from DRAM. macs_per_s: multiply-accumulates a second at full utilisation, rate x clock
     where both are known, else the stated peak. `weights`: whether parameters share this scratchpad
     with the activations. `instances`: how many such scratchpads the chip has; capacity and macs_per_s
-    are those of one, the DRAM is the whole chip's. `tiler`: what its tiles are like.
+    are those of one, the DRAM is the whole chip's. `tiler`: what its tiles are like. `modes`: the mode sets of which it
+    is known whether the machine has them.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Hardware:
     macs_per_s: float | None = None
     instances: int = 1
     tiler: Tiler = field(default_factory=Tiler)
+    modes: tuple[tuple[ModeSet, bool], ...] = ()
     figures: tuple[tuple[str, Figure], ...] = ()
 
     def __post_init__(self) -> None:
@@ -140,6 +143,7 @@ def _parse(name: str, document: object) -> Hardware:
         macs_per_s=_macs_per_s(compute),
         instances=_count(pad.instances, "scratchpad.instances"),
         tiler=_tiler(spec),
+        modes=() if spec.modes.tile is None else (("tile", _flag(spec.modes.tile, "modes.tile")),),
         figures=tuple(figures(spec)),
     )
 

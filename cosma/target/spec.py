@@ -122,6 +122,14 @@ class Tiles(_Strict):
     columns: Figure | None = _figure("count", "The same of columns of an image.", "16")
 
 
+class Modes(_Strict):
+    """What operators can do besides keeping every operand in the scratchpad."""
+
+    tile: Figure | None = _figure(
+        "truth", "Whether they can run in tiles, operands being streamed. Assumed where not given.", True, False
+    )
+
+
 class Spec(_Strict):
     """An accelerator with a software-managed scratchpad."""
 
@@ -130,9 +138,16 @@ class Spec(_Strict):
     dram: Dram = Dram()
     compute: Compute = Compute()
     tiles: Tiles = Tiles()
+    modes: Modes = Modes()
 
 
-SECTIONS: dict[str, type[_Strict]] = {"scratchpad": Scratchpad, "dram": Dram, "compute": Compute, "tiles": Tiles}
+SECTIONS: dict[str, type[_Strict]] = {
+    "scratchpad": Scratchpad,
+    "dram": Dram,
+    "compute": Compute,
+    "tiles": Tiles,
+    "modes": Modes,
+}
 
 
 def figures(spec: Spec) -> Iterator[tuple[str, Figure]]:

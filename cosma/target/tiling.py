@@ -157,29 +157,35 @@ def larger(
     limits = {s.tensor: s.moved_bytes for s in mode.streams}
     best = mode
     for name in [name for name, _ in reversed(mode.tiling)]:
-        for tiling in _grown(now, name, cuts[name]):
-            found = measured(plain, shape, _fixed(tiling, cuts), tiler) if tiling else None
-            grown = (
-                _renumbered(_mode(plain, found, 0, sizes, memory.alignment_bytes), tensors)
-                if found is not None
-                else PAPER
+        for found in _grown(plain, shape, now, name, cuts, tiler):
+            room_for = (
+                _renumbered(_mode(plain, found, i, sizes, memory.alignment_bytes), tensors)
+                for i in reversed(_small_enough(found, room_bytes))
             )
-            if _fits(grown, streamed, limits, room_bytes, memory):
-                now, best = list(tiling), grown
+            grown = next((m for m in room_for if _fits(m, streamed, limits, room_bytes, memory)), None)
+            if grown is not None:
+                now, best = list(grown.tiling), grown
                 break
     return best
 
 
-def _grown(tiling: Sequence[tuple[str, int]], name: str, cut: Cut) -> Iterator[Tiling]:
-    """The tiling with this loop whole, then with ever smaller tiles of it that are larger than now."""
-    yield tuple(pair for pair in tiling if pair[0] != name)
-    for size in reversed(cut.sizes[:-1]):
-        if size > dict(tiling)[name]:
-            yield tuple((n, size if n == name else s) for n, s in tiling)
+def _grown(
+    nest: Nest, shape: Shape, tiling: Sequence[tuple[str, int]], name: str, cuts: dict[str, Cut], tiler: Tiler
+) -> Iterator[Points]:
+    """The tiling with this loop whole, then with all tiles of it that are larger than now, ascending."""
+    whole = [(cuts[n], np.array([cuts[n].sizes.index(size)], np.int64)) for n, size in tiling if n != name]
+    if whole:
+        yield measured(nest, shape, whole, tiler)
+    first = cuts[name].sizes.index(dict(tiling)[name]) + 1
+    sizes = np.arange(first, len(cuts[name].sizes) - 1)
+    if sizes.size:
+        fixed = ((n, np.full_like(sizes, cuts[n].sizes.index(size))) for n, size in tiling)
+        yield measured(nest, shape, [(cuts[n], sizes if n == name else index) for n, index in fixed], tiler)
 
 
-def _fixed(tiling: Tiling, cuts: dict[str, Cut]) -> list[tuple[Cut, Array]]:
-    return [(cuts[name], np.array([cuts[name].sizes.index(size)], np.int64)) for name, size in tiling]
+def _small_enough(found: Points, room: int) -> list[int]:
+    """The tilings of which no buffer alone exceeds the room; those of operands that are resident are not excluded."""
+    return [int(i) for i in np.flatnonzero(found.buffers.min(axis=0) <= room)]
 
 
 def _fits(mode: Mode, streamed: Collection[int], limits: dict[int, int], room: int, memory: Memory) -> bool:

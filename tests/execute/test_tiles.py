@@ -75,7 +75,7 @@ def problem_of(name: str, folder: Path, tiler: Tiler) -> tuple[Path, Problem, So
     prepared = prepare(path, Hardware("h", 2**20), Settings(None, "none", True))
     graph = prepared.problem.graph
     modes = modes_of(graph, prepared.problem.memory, tiler)
-    return path, replace(prepared.problem, modes=modes), prepared.source
+    return path, replace(prepared.problem, modes=modes, tiler=tiler), prepared.source
 
 
 def streamed(problem: Problem, source: Source, mode: int) -> Plan:

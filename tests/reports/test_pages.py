@@ -256,7 +256,7 @@ def rows(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     tiny = [MODELS / "tiny_branches.onnx", "--dtype", "int8"]
     if not compared.exists():
-        assert run("whatif", *tiny, "--scratchpad", "auto", "--jobs", 1, "-o", swept).code == 0
+        assert run("whatif", *tiny, "--scratchpad", "auto", "--modes", "paper", "--jobs", 1, "-o", swept).code == 0
         assert run("whatif", *tiny, "--hw", "all", "--jobs", 1, "-o", swept).code == 0
         assert run("compare", *tiny, "--solvers", "auto,best-fit", "-o", compared).code == 0
     return swept, compared
@@ -293,7 +293,7 @@ def test_the_page_of_rows_holds_steps_and_assumptions(run, rows: tuple[Path, Pat
     out = tmp_path / "page.html"
     run("report", rows[0], "-o", out)
     page = out.read_text()
-    assert page.count("<figure") == 2
+    assert page.count("<figure") == 3
     assert "proved</summary>" in page
     assert "gemmini_default</summary>" in page
     assert "Bytes are facts." in page

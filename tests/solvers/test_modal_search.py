@@ -83,7 +83,7 @@ def agree(problem: Problem, seed: int) -> int:
     return best
 
 
-@pytest.mark.parametrize("start", range(0, 600, 100))
+@pytest.mark.parametrize("start", range(0, 300, 100))
 def test_all_rules_find_the_optimum(start: int) -> None:
     costs = [agree(problem_of(seed), seed) for seed in range(start, start + 100)]
     assert sum(cost > 0 for cost in costs) > 20
@@ -228,7 +228,7 @@ def test_the_plan_of_a_search_costs_what_the_search_says() -> None:
 
 
 def test_beams_and_limits() -> None:
-    for seed in range(150):
+    for seed in range(80):
         problem = problem_of(seed)
         best, space = oracle.least_traffic(problem), whole(problem)
         for width in (1, 4):
@@ -239,19 +239,23 @@ def test_beams_and_limits() -> None:
         assert (below.order, below.bound, below.complete) == (None, best, True), seed
         stopped = Chain(problem, split(problem), lambda _: nothing, lambda _: 3, FOREVER).solve()
         assert stopped.bound <= best <= stopped.cost, seed
+        late = portfolio.solve(problem, Options(), Deadline.after(0))
+        assert late.best is not None
+        assert not violations(late.best), seed
+        assert late.bound_bytes <= best, seed
 
 
 def test_windows_add_up_to_a_lower_bound() -> None:
     """Tensors from elsewhere take the least that they can, which may be a buffer."""
     positive = 0
-    for seed in range(300):
+    for seed in range(120):
         problem = problem_of(seed)
         best = oracle.least_traffic(problem)
         for order, length in itertools.product(itertools.islice(oracle.topological_orders(problem), 2), (1, 2, 3)):
             total, _ = modal_window_bound(Menus(problem), windows(order, length, length), FOREVER)
             assert total <= best, (seed, order, length)
             positive += total > 0
-    assert positive > 50
+    assert positive > 20
 
 
 def test_what_operators_move_alone_never_exceeds_what_is_still_paid() -> None:

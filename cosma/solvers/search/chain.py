@@ -24,7 +24,7 @@ from cosma.solvers.search.windows import modal_window_bound, windows
 _NO_CUTOFF = 2**63
 _WIDTHS = (10, 100)  # of the beams where the search does not end
 _WINDOWS = (12, 36)  # operators in a window
-_EXACT = 0.6  # of the time, for the search
+_EXACT, _BEAMS = 0.4, 0.85  # of the time, when the search ends and when the beams do; windows have the rest
 _EXITS = ((True, False), (True, True), (False, True))  # (resident, with the host)
 
 
@@ -107,7 +107,7 @@ class Chain:
     ) -> None:
         self.problem, self.parts, self.deadline = problem, parts, deadline
         self.potentials, self.state_limit = potentials, state_limit
-        self.exact = deadline.share(_EXACT)
+        self.exact, self.beams = deadline.share(_EXACT), deadline.share(_BEAMS)
         self.menus = Menus(problem)
         self.ends: dict[tuple[object, ...], Ends] = {}
         self.steps: dict[tuple[int, int], Ends] = {}  # by part and entry
@@ -136,7 +136,7 @@ class Chain:
 
     def _beam(self, known: Ends, width: int) -> None:
         best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
-        result = beam(known.space, known.to_come, width, best, self.deadline)
+        result = beam(known.space, known.to_come, width, best, self.beams)
         if result is not None and result.end is not None:
             known.states += result.states
             known.keep(result, result.end)
@@ -167,7 +167,7 @@ class Chain:
             path, bound = self._path(self._least)
             waiting = {id(step): step for step, exit_ in path if step.cheapest(exit_)[0] > step.bound}
             open_ = [step for step in waiting.values() if not step.stopped]
-            if not open_ or self.deadline.passed:
+            if not open_ or self.exact.passed:
                 break
             for step in open_:
                 step.advance()

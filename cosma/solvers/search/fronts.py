@@ -56,13 +56,15 @@ class Front:
 @dataclass(frozen=True, slots=True)
 class _Table:
     """Modes that overwrite the same tracked inputs, as arrays: number and room, and by operand whether it may be
-    streamed, its buffer and the bytes that move."""
+    streamed, its buffer and the bytes that move.
+    """
 
     number: np.ndarray
     room: np.ndarray
     can: np.ndarray
     buffer: np.ndarray
     moved: np.ndarray
+    on_host: np.ndarray  # whether everything has to be streamed
 
 
 @dataclass(slots=True)
@@ -71,10 +73,10 @@ class Menu:
 
     classes: by position, the first operand that can be exchanged with it. streamable: mask of operands that some mode
     can stream. cheap: those that each mode can stream in no more room and for no more bytes than it takes to load them.
-    floor: least bytes that operands of its own and outputs of the graph
-    move in any way that fits. whole: room in which the operator moves no more than that, and streams nothing that is
-    tracked; NEVER if it cannot. least_moved: by position, the least bytes that streaming or loading takes. ways: (mode,
-    mask of streamed operands that are not tracked) by number; 0 is the one of `whole`.
+    floor: least bytes that operands of its own and outputs of the graph move in any way that fits. on_host: whether the
+    operator runs on the host, which it does in one way. whole: room in which the operator moves no more than that, and
+    streams nothing that is tracked; NEVER if it cannot. least_moved: by position, the least bytes that streaming or
+    loading takes. ways: (mode, mask of streamed operands that are not tracked) by number; 0 is the one of `whole`.
     """
 
     kind: int
@@ -86,6 +88,7 @@ class Menu:
     streamable: int = 0
     cheap: int = 0
     floor: int = 0
+    on_host: bool = False
     whole: int = NEVER
     least_moved: tuple[int, ...] = ()
     ways: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
@@ -102,6 +105,7 @@ class Menu:
         self.cheap = sum(1 << p for p in tracked if cheap[p])
         found = [self._least(t, tracked) for t in self.tables.values()]
         self.floor = min(floor for floor, _ in found)
+        self.on_host = any(t.on_host.any() for t in self.tables.values())
         self.least_moved = tuple(min(column) for column in zip(*(least for _, least in found), strict=True))
         self._find_whole()
 
@@ -174,6 +178,8 @@ class Menu:
             table = self.tables[overwritten]
             positions = [p for p in range(len(self.roles)) if streamed >> p & 1]
             possible = np.all(table.can[positions], axis=0) if positions else np.ones(len(table.room), dtype=bool)
+            if any(role.is_tracked and not streamed >> p & 1 for p, role in enumerate(self.roles)):
+                possible &= ~table.on_host
             room = (table.room + table.buffer[positions].sum(axis=0))[possible]
             moved = table.moved[positions].sum(axis=0)[possible]
             moved += sum(
@@ -197,7 +203,8 @@ class Menu:
             paid = size if role is Role.OWN else 0
             buffer, charged = table.buffer[p][place], table.moved[p][place] * (role is not Role.PASSING)
             can = table.can[p][place] & ~((buffer >= size) & (charged >= paid))
-            whole = ~(can & (buffer <= size) & (charged <= paid))
+            can |= table.on_host[place]
+            whole = ~(can & (buffer <= size) & (charged <= paid)) & ~table.on_host[place]
             place = np.concatenate((place[whole], place[can]))
             room = np.concatenate((room[whole] + size, room[can] + buffer[can]))
             moved = np.concatenate((moved[whole] + paid, moved[can] + charged[can]))
@@ -252,25 +259,25 @@ class Menus:
         return self._known[key]
 
 
-Stated = tuple[int, tuple[tuple[int, ...], ...], int]  # room, streams, overwritten positions
+Stated = tuple[int, tuple[tuple[int, ...], ...], int, bool]  # room, streams, overwritten positions, on the host
 
 
 def _stated(problem: Problem, v: int, mode: Mode) -> Stated:
-    """(room, streams as (position, buffer, moved), overwritten positions) of a mode: equal for modes alike."""
+    """Room, streams as (position, buffer, moved), overwritten positions, whether on the host: equal for modes alike."""
     place = {a: p for p, a in enumerate(problem.operands[v])}
     room = problem.aligned(mode.workspace_bytes) - sum(problem.shared(w) for w in mode.overwrites)
     streams = tuple((place[s.tensor], problem.aligned(s.buffer_bytes), s.moved_bytes) for s in mode.streams)
-    return room, streams, sum(1 << place[w.input] for w in mode.overwrites)
+    return room, streams, sum(1 << place[w.input] for w in mode.overwrites), mode.on_host
 
 
 def _tables(stated: tuple[Stated, ...], operands: int, roles: tuple[Role, ...]) -> Iterator[tuple[int, _Table]]:
     tracked = sum(1 << p for p, role in enumerate(roles) if role.is_tracked)
-    for mask in sorted({overwritten & tracked for _, _, overwritten in stated}):
-        modes = [(m, room, streams) for m, (room, streams, over) in enumerate(stated) if over & tracked == mask]
+    for mask in sorted({overwritten & tracked for _, _, overwritten, _ in stated}):
+        modes = [(m, *s[:2], s[3]) for m, s in enumerate(stated) if s[2] & tracked == mask]
         shape = (operands, len(modes))
         can, buffer, moved = np.zeros(shape, dtype=bool), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        for k, (_, _, streams) in enumerate(modes):
+        for k, (_, _, streams, _) in enumerate(modes):
             for p, size, total in streams:
                 can[p, k], buffer[p, k], moved[p, k] = True, size, total
-        number, room = np.array([m for m, _, _ in modes]), np.array([room for _, room, _ in modes])
-        yield mask, _Table(number, room, can, buffer, moved)
+        number, room, on_host = (np.array([mode[i] for mode in modes]) for i in (0, 1, 3))
+        yield mask, _Table(number, room, can, buffer, moved, on_host)

@@ -183,6 +183,9 @@ class ModalSpace(Space):
 
     def _ways(self, state: State, v: int, budget: int, rules: Rules) -> Iterator[tuple[int, int, State]]:
         menu, slots = self.menus[v], self.slots[v]
+        if menu.on_host and slots:
+            yield self._host_way(state, v)
+            return
         whole = self.shortage(state, v) <= 0
         if whole and not self.input_masks[v] & ~state.resident:
             yield 0, v, self.run(state, v)  # nothing is cheaper or leaves more behind
@@ -202,6 +205,29 @@ class ModalSpace(Space):
                     gone |= choice.leaving
                     code = self._code(v, front.way(room), choice.streamed, gone)
                     yield paid + cost, code, self._after(state, v, gone, choice.streamed, lost)
+
+    def _host_way(self, state: State, v: int) -> tuple[int, int, State]:
+        """The one way to run an operator on the host: it takes no room, so nothing leaves for it.
+
+        What is resident stays, and is stored where the host has no copy.
+        """
+        menu, later = self.menus[v], ~(state.executed | 1 << v)
+        streamed = sum(1 << slot.position for slot in self.slots[v])
+        front = menu.front(streamed, 0)
+        cost = front.least(self.capacity) - menu.floor
+        out = 0
+        for _, a, is_written, _ in self.slots[v]:
+            if not is_written and state.resident >> a & 1:
+                cost += self.store(a, state.hosted)
+                continue
+            cost += self.owed(a, self.readers[a] & later)
+            cost -= 0 if is_written else self.owed(a, self.readers[a] & ~state.executed)
+            out |= 1 << a
+        after = self.run(state, v)
+        out &= after.resident
+        after = self._without(after, out, sum(self.sizes[a] for a in bits(out)))
+        after = after._replace(hosted=after.hosted | self.input_masks[v] & after.resident)
+        return cost, self._code(v, front.way(self.capacity), streamed, 0), after
 
     def _groups(self, state: State, v: int, rules: Rules) -> list[_Group]:
         """The operands of v in groups of which only how many are streamed is left to decide.
@@ -347,13 +373,13 @@ class ModalSpace(Space):
         but not a is no better than a instead of b: until r runs a is not used, so b may stay in its place; if a is
         evicted then after all, b is instead. At r, b is used where it lies, and a is loaded after it. Where r
         reads a as well the rule does not hold: r could stream b and have a resident, but not both
-        (tests/solvers/test_modal_search.py has an example).
+        (tests/solvers/test_modal_search.py has an example), and not where r runs on the host.
         """
         result = []
         for b in movable:
             mask, readers = 0, self.readers[b] & ~state.executed
-            if not readers & (readers - 1):
-                r = readers.bit_length() - 1
+            r = readers.bit_length() - 1
+            if not readers & (readers - 1) and not (r < len(self.menus) and self.menus[r].on_host):
                 price = self.must_pay(b, state)
                 for a in movable:
                     is_dearer = self.sizes[a] < self.sizes[b] or self.eviction_cost(a, state.hosted) > price
