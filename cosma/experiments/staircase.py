@@ -9,7 +9,7 @@ what divides all sizes: pushed down as far as they go, tensors lie at sums of si
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import gcd
+from math import gcd, isqrt
 
 from cosma.problem import Problem
 from cosma.units import align_up
@@ -34,6 +34,7 @@ class Point:
     order: tuple[int, ...]
 
 
+MOST_PROBES = 48  # capacities of a curve with modes
 Search = Generator[list[Probe], list[Point | None], None]
 
 
@@ -47,8 +48,13 @@ def grid_bytes(problem: Problem) -> int:
 def staircase(problem: Problem) -> Search:
     """Yields rounds of probes and is sent what they found (None: no answer), until every step is known.
 
-    The probes of a round do not depend on each other, so the search does not depend on which is faster.
+    The probes of a round do not depend on each other, so the search does not depend on which is faster. With modes
+    there are thousands of steps: then `MOST_PROBES` capacities are looked at, those first between which the optimum
+    falls most, and the rest of the curve is a band, from what the larger capacity needs to what the smaller one does.
     """
+    if problem.has_choices:
+        yield from _coarse(problem)
+        return
     grid = grid_bytes(problem)
     low = problem.smallest_capacity_bytes
     enough = max(low, sum(problem.sizes))
@@ -68,6 +74,34 @@ def staircase(problem: Problem) -> Search:
         reached |= {p.capacity_bytes for p in probes}
         probes += _between(known, asked, reached, grid)
         todo = {p.capacity_bytes: p for p in reversed(probes)}
+
+
+def _coarse(problem: Problem) -> Search:
+    """As many rounds as `MOST_PROBES` allow, each half as large as what is known, so that probes know others."""
+    grid, low = grid_bytes(problem), problem.smallest_capacity_bytes
+    known: dict[int, Point] = {}
+    todo = [Probe(low), Probe(max(low, sum(problem.sizes)))]
+    asked: set[int] = set()
+    while todo:
+        asked |= {probe.capacity_bytes for probe in todo}
+        answers = yield todo
+        known.update({p.capacity_bytes: a for p, a in zip(todo, answers, strict=True) if a is not None})
+        falls = [f for f in _falls(known, grid) if f[1].capacity_bytes not in asked]
+        falls.sort(key=lambda f: (-f[0], f[1].capacity_bytes))
+        todo = [probe for _, probe in falls[: max(0, min(len(asked) // 2, MOST_PROBES - len(asked)))]]
+
+
+def _falls(known: dict[int, Point], grid: int) -> list[tuple[int, Probe]]:
+    """Between each two capacities by how much the optimum falls, and where to look: half-way, by ratio if far apart."""
+    found = []
+    for low, high in pairwise(sorted(known)):
+        middle = isqrt(low * high) if high > 4 * low else (low + high) // 2
+        middle = middle // grid * grid
+        fall = known[low].cost_bytes - known[high].cost_bytes
+        if fall > 0 and low < middle < high:
+            bound = max(point.bound_bytes for capacity, point in known.items() if capacity >= high)
+            found.append((fall, Probe(middle, known[low].order, bound)))
+    return found
 
 
 def _between(known: dict[int, Point], asked: set[int], reached: set[int], grid: int) -> list[Probe]:

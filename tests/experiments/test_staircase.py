@@ -1,10 +1,12 @@
 """Traffic against capacity: exact, with few probes."""
 
+from itertools import pairwise
+
 import pytest
 
 from cosma.compile import Settings, prepare
 from cosma.deadline import Deadline
-from cosma.experiments.staircase import Point, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
+from cosma.experiments.staircase import MOST_PROBES, Point, Step, grid_bytes, knee, staircase, steps, worth_of_next_kib
 from cosma.problem import Problem
 from cosma.solvers.options import Options, SearchOptions
 from cosma.solvers.search import portfolio
@@ -22,7 +24,7 @@ def solve_at(problem: Problem, capacity: int, **known) -> Point:
     top = max(
         (
             o + problem.sizes[a]
-            for (a, _, _), o in zip(best.timeline.intervals(best.evicted), best.offsets, strict=True)
+            for (a, _, _), o in zip(best.timeline.intervals(best.evicted), best.offsets, strict=False)
         ),
         default=0,
     )
@@ -95,3 +97,20 @@ def test_a_search_ends_where_probes_have_no_answer() -> None:
         except StopIteration:
             break
     assert set(ends) < set(asked)
+
+
+def test_a_curve_with_modes_is_looked_at_where_it_falls_most() -> None:
+    settings = Settings("int8", "pointwise", True, modes=("tile",))
+    problem = prepare(MODELS / "small/resnet8.onnx", Hardware("any", 2**62), settings).problem
+    found = climb(problem)
+    capacities = sorted(found)
+    assert len(capacities) == MOST_PROBES
+    assert capacities[0] == problem.smallest_capacity_bytes
+    costs = [found[c].cost_bytes for c in capacities]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] == 0 < costs[0]
+    # The largest falls are steps: no capacity lies between.
+    _, low, high = max(
+        (one - other, low, high) for (one, low), (other, high) in pairwise(zip(costs, capacities, strict=True))
+    )
+    assert high - low == grid_bytes(problem)

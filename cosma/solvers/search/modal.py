@@ -11,57 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
-from typing import NamedTuple
 
+from cosma.solvers.search.choices import Choice, Group, Rival, Slot, Taken, is_better
 from cosma.solvers.search.fronts import NEVER, Front, Menu
 from cosma.solvers.search.space import MAX_EVICTION_STEPS, Rules, Space, State, Step, TooManyEvictions, bits, some
 
 _MOST_CHOICES = 4096  # ways to stream some of the operands of one operator
-
-
-class Slot(NamedTuple):
-    """An operand that the states know: its position, its number, whether it is written, whether it may be streamed."""
-
-    position: int
-    tensor: int
-    is_written: bool
-    is_streamable: bool
-
-
-class Taken(NamedTuple):
-    """A step: the operator, the number of its way, masks of streamed operands and of tensors evicted before."""
-
-    operator: int
-    number: int
-    streamed: int
-    evicted: int
-
-
-class _Choice(NamedTuple):
-    """Streamed operands (mask of positions); room that is left to the front; bytes paid; tensors that leave for it."""
-
-    streamed: int
-    room: int
-    cost: int
-    leaving: int
-
-
-class _Group(NamedTuple):
-    """Operands that are alike: whether they are inputs that are out, and that nobody reads later; their choices."""
-
-    slots: list[Slot]
-    is_out: bool
-    is_last: bool
-    options: list[_Choice]
-
-
-class _Rival(NamedTuple):
-    """The same with one operand decided otherwise: its front, more room, more bytes, whether it has to be cheaper."""
-
-    front: Front
-    room: int
-    cost: int
-    strict: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +184,7 @@ class ModalSpace(Space):
         after = after._replace(hosted=after.hosted | self.input_masks[v] & after.resident)
         return cost, self._code(v, front.way(self.capacity), streamed, 0), after
 
-    def _groups(self, state: State, v: int, rules: Rules) -> list[_Group]:
+    def _groups(self, state: State, v: int, rules: Rules) -> list[Group]:
         """The operands of v in groups of which only how many are streamed is left to decide.
 
         Of inputs that are alike those with the smaller numbers lie in the scratchpad, so that operators with many
@@ -249,30 +204,30 @@ class ModalSpace(Space):
             if is_last and all(self.menus[v].cheap >> slot.position & 1 for slot in slots):
                 least = most  # nobody reads them later, and each mode streams them for no more than a load
             options = [self._option(state, slots, k, later) for k in range(least, most + 1)]
-            result.append(_Group(slots, is_out, is_last, options))
+            result.append(Group(slots, is_out, is_last, options))
         return result
 
-    def _option(self, state: State, slots: Sequence[Slot], streamed: int, later: int) -> _Choice:
+    def _option(self, state: State, slots: Sequence[Slot], streamed: int, later: int) -> Choice:
         """What it means for operands that are alike if the last few of them are streamed."""
         _, a, is_written, _ = slots[0]
         gone, size, whole = slots[len(slots) - streamed :], self.sizes[a], len(slots) - streamed
         mask = sum(1 << slot.position for slot in gone)
         owed = self.owed(a, self.readers[a] & later)
         if is_written:
-            return _Choice(mask, -whole * size, streamed * owed, 0)
+            return Choice(mask, -whole * size, streamed * owed, 0)
         if state.resident >> a & 1:
             leaving = sum(1 << slot.tensor for slot in gone)
-            return _Choice(mask, streamed * size, streamed * (self.store(a, state.hosted) + owed), leaving)
+            return Choice(mask, streamed * size, streamed * (self.store(a, state.hosted) + owed), leaving)
         paid = whole * size + streamed * owed - len(slots) * self.owed(a, self.readers[a] & ~state.executed)
-        return _Choice(mask, -whole * size, paid, 0)
+        return Choice(mask, -whole * size, paid, 0)
 
-    def _choices(self, state: State, v: int, groups: Sequence[_Group]) -> Iterator[_Choice]:
+    def _choices(self, state: State, v: int, groups: Sequence[Group]) -> Iterator[Choice]:
         """Which operands are streamed. Raises TooManyEvictions."""
         if prod(len(group.options) for group in groups) > _MOST_CHOICES:
             raise TooManyEvictions
-        start = _Choice(0, self.capacity - state.live, -self.menus[v].floor, 0)
+        start = Choice(0, self.capacity - state.live, -self.menus[v].floor, 0)
         for options in product(*(group.options for group in groups)):
-            yield _Choice(*map(sum, zip(start, *options, strict=True)))
+            yield Choice(*map(sum, zip(start, *options, strict=True)))
 
     def _alike(self, a: int, state: State) -> tuple[object, ...]:
         """Equal for tensors that can be exchanged: in size, price, place and readers, and in all that those can do.
@@ -297,7 +252,7 @@ class ModalSpace(Space):
                 total += (self.store(a, state.hosted) if is_here else 0) + self.owed(a, self.readers[a] & later)
         return total
 
-    def _rivals(self, v: int, groups: Sequence[_Group], streamed: int, overwritten: int) -> Iterator[_Rival]:
+    def _rivals(self, v: int, groups: Sequence[Group], streamed: int, overwritten: int) -> Iterator[Rival]:
         """The same step with one operand less streamed, or one more: if one costs no more, this one is not needed.
 
         An operand is streamed only where that makes room that moves fewer bytes: with it resident the state after
@@ -314,12 +269,12 @@ class ModalSpace(Space):
             if streamed >> last.position & 1:
                 front = menu.front(streamed & ~(1 << last.position), overwritten)
                 cost = size if is_out else self.eviction[last.tensor] - size if last.is_written else 0
-                yield _Rival(front, -size, cost, is_last)
+                yield Rival(front, -size, cost, is_last)
             if is_last and not streamed >> first.position & 1:
-                yield _Rival(menu.front(streamed | 1 << first.position, overwritten), size, -size, False)
+                yield Rival(menu.front(streamed | 1 << first.position, overwritten), size, -size, False)
 
     def _evictions(
-        self, state: State, v: int, choice: _Choice, front: Front, rivals: Sequence[_Rival], budget: int, rules: Rules
+        self, state: State, v: int, choice: Choice, front: Front, rivals: Sequence[Rival], budget: int, rules: Rules
     ) -> Iterator[tuple[int, int, int]]:
         """(bytes paid and moved, evicted tensors, room then left to the front) for sets worth evicting.
 
@@ -350,7 +305,7 @@ class ModalSpace(Space):
                 members = [j for j, a in enumerate(movable) if gone >> a & 1]
                 needed = all(front.least(room - self.sizes[movable[j]]) > moved for j in members)
                 allowed = not any(with_it[j] & ~gone for j in members)
-                if needed and allowed and not any(_is_better(rival, room, moved) for rival in rivals):
+                if needed and allowed and not any(is_better(rival, room, moved) for rival in rivals):
                     yield price + moved, gone, room
                 continue
             stack.append((following[k], gone, room, price))
@@ -410,8 +365,3 @@ class ModalSpace(Space):
         for t in bits(a[0] & b[0] & b[1] & ~a[1]):
             cost += self.eviction[t] - self.sizes[t]
         return cost <= other
-
-
-def _is_better(rival: _Rival, room: int, moved: int) -> bool:
-    other = rival.front.least(room + rival.room) + rival.cost
-    return other < moved or (other == moved and not rival.strict)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from cosma.problem import Problem
+from cosma.solvers.search.choices import Slot
 from cosma.solvers.search.fronts import Menus, Role
-from cosma.solvers.search.modal import ModalSpace, Slot
+from cosma.solvers.search.modal import ModalSpace
 
 
 def modal_part(
