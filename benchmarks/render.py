@@ -223,24 +223,29 @@ def share_with_plans() -> str:
     """For how many networks and machines there is a plan."""
     swept = rows("whatif/rows")
     networks, machines = ({r[column] for r in swept} for column in ("model", "hardware"))
-    shares: dict[bool, list[str]] = {True: [], False: []}
-    for paper_only in shares:
-        for dtype in ("float32", "int8"):
-            of = [r for r in swept if r["dtype"] == dtype and (r["modes"] == "paper") == paper_only]
-            shares[paper_only].append(f"{_percent(sum(bool(r['moved_bytes']) for r in of), len(of))} in {dtype}")
     chosen = [r for r in swept if r["modes"] != "paper"]
+    as_in_paper = [r for r in swept if r["modes"] == "paper"]
     alone = sum(r["host_operators"] == "0" for r in chosen)
     return (
         f"An operator runs piece by piece where its operands do not fit. Of the {len(networks)} networks on the "
-        f"{len(machines)} machines below {' and '.join(shares[False])} get a verified plan, {_percent(alone, len(chosen))} "
-        "of all without an operator on the host; with every operand in the scratchpad, as in the paper, "
-        f"{' and '.join(shares[True])} do."
+        f"{len(machines)} machines below {_shares(chosen)} get a verified plan, "
+        f"{_percent(alone, len(chosen))} of all without an operator on the host; "
+        f"with every operand in the scratchpad, as in the paper, {_shares(as_in_paper)} do."
     )
+
+
+def _shares(found: list[dict[str, str]]) -> str:
+    """The share of rows with a plan, by element type."""
+    parts = []
+    for dtype in ("float32", "int8"):
+        of = [r for r in found if r["dtype"] == dtype]
+        parts.append(f"{_percent(sum(bool(r['moved_bytes']) for r in of), len(of))} in {dtype}")
+    return " and ".join(parts)
 
 
 def _percent(count: int, of: int) -> str:
     """A share, rounded down so that 100 % is all."""
-    return f"{100 * count // of} %"
+    return f"{100 * count // of} %" if of else "n/a"
 
 
 def mutations_table() -> str:
