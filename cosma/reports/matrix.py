@@ -114,9 +114,9 @@ def _class(row: Swept) -> int:
 
 
 def _text(row: Swept) -> str:
-    """What a cell says: the ratio with its marks, or why there is none."""
+    """What a cell says: the ratio with its marks, or why there is none: what some operator needs, a status."""
     if row.moved_bytes is None:
-        return f"needs {format_bytes(row.smallest_capacity_bytes)}" if row.status == "infeasible" else row.status
+        return format_bytes(row.smallest_capacity_bytes) if row.status == "infeasible" else row.status
     mark = "" if row.status == "optimal" else "\u2264"
     return mark + _number(_ratio(row)) + (f" h{row.host_operators}" if row.host_operators else "")
 
@@ -157,7 +157,8 @@ def section(rows: Sequence[Row]) -> str:
     chooser = f'<label>Elements and modes <select id="kind">{options}</select></label>' if len(found) > 1 else ""
     return (
         f'<h2>Networks on machines</h2><style>{colours}</style><div class="controls">{chooser}</div>'
-        f'<ul class="legend"><li>{escape(_SCALE)}:</li>{legend}<li><i class="none"></i>no plan</li></ul>'
+        f'<ul class="legend scale"><li>{escape(_SCALE)}:</li>{legend}<li><i class="none"></i>no plan: what it needs'
+        "</li></ul>"
         f'<p class="note">{escape(_MARKS)}. Machines by capacity.</p>' + "".join(map(_grid, found))
     )
 

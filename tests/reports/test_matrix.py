@@ -47,7 +47,7 @@ def test_machines_by_capacity_and_the_best_row_of_a_pair() -> None:
         (on("a", 1024, 100, status="feasible", bound_bytes=40), "\u22642.00", "k3"),
         (on("a", 1024, 1400), "15", "k6"),
         (on("a", 1024, 250_000), "2.5k", "k7"),
-        (failed("a", "infeasible", why="operator <b> needs room"), "needs 3 MiB", "none"),
+        (failed("a", "infeasible", why="operator <b> needs room"), "3 MiB", "none"),
         (failed("a", "out of time"), "out of time", "none"),
     ],
 )
