@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-lowest test-newest check bench paper sweep results schema clean
+.PHONY: help demo test test-slow test-lowest test-newest check bench paper vela sweep results schema clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ bench: $(READY)  ## time the phases of a compilation for every file of models/, 
 paper: $(READY)  ## run what is missing of the paper's evaluation, rewrite results/paper/ with its figures
 	$(BIN)/python -m benchmarks.paper
 
+vela: $(READY)  ## compare with Arm's Vela in an environment of its own, into results/vela.csv
+	$(BIN)/python -m benchmarks.vela
+
 NETWORKS := $(filter-out models/tiny_%,$(wildcard models/*.onnx)) $(wildcard models/small/*.onnx)
 
 sweep: $(READY)  ## every network on every spec in all modes and the paper's, staircases in the paper's, into results/whatif/
@@ -63,7 +66,7 @@ sweep: $(READY)  ## every network on every spec in all modes and the paper's, st
 	$(BIN)/cosma report results/whatif/rows.csv -o results/whatif/report.html
 	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.png
 
-results: paper sweep  ## measure everything again and rewrite the README's tables and figures
+results: paper vela sweep  ## measure everything again and rewrite the README's tables and figures
 	$(BIN)/python -m benchmarks.measure
 	$(BIN)/python -m benchmarks.runs
 	$(BIN)/python -m benchmarks.render

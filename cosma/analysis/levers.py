@@ -1,7 +1,8 @@
 """What would lessen the traffic of a plan: more room, operators in place, smaller elements, another order.
 
 Each figure is the exact optimum of replacement for one order under changed circumstances, in bytes alone:
-addresses may add to it. The compact programme takes milliseconds, so that dozens of questions are cheap.
+addresses may add to it. The compact programme takes milliseconds, so that dozens of questions are cheap. Other modes
+make other orders best: what these are worth is a plan of the default solver, with addresses.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,22 +16,28 @@ from cosma.frontend.imported import DTYPE_BITS
 from cosma.graph import DType
 from cosma.milp.backends import DEFAULT_BACKEND
 from cosma.modes import Mode
+from cosma.nest import Tiler
 from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.schedule.replacement import solve_programme
 from cosma.schedule.timeline import Timeline
+from cosma.solvers.options import Options
+from cosma.solvers.registry import solver_for
 from cosma.target.in_place import in_place
+from cosma.target.mode_sets import MODE_SETS, problem_of
 from cosma.units import format_bytes
 
 STEPS_OF_CAPACITY = 3  # how many of the next capacities at which the optimum falls are looked for
 _EVICTIONS = 3  # how many of the dearest evictions operators in place are tried for
 
-Topic = Literal["addresses", "capacity", "in-place", "dtype", "order"]
+_STATES = 50_000  # of the search for a plan in other modes
+
+Topic = Literal["addresses", "capacity", "modes", "in-place", "dtype", "order"]
 
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """A change, and the non-compulsory bytes that are then left; saved_bytes against the plan, never negative."""
+    """A change, and the non-compulsory bytes that are then left; saved_bytes of all, never negative."""
 
     kind: Topic
     change: str
@@ -74,6 +81,7 @@ class _Levers:
             yield self._lever("addresses", "the same order, tensors replaced better", here, "addresses allow it")
         if here is not None:
             yield from self._capacities(here)
+        yield from self._modes()
         if not self.problem.has_choices:  # with other sizes and orders operators would run otherwise
             yield from self._in_place()
             yield from self._dtypes()
@@ -117,6 +125,27 @@ class _Levers:
         return self._lever(
             "capacity", f"+{more:,} B (+{format_bytes(more)}) of scratchpad: {capacity:,} B", then, assumes
         )
+
+    def _modes(self) -> Iterator[Lever]:
+        """Modes that are not declared, and of the declared ones those with single buffers."""
+        tiler = self.problem.tiler
+        if not self.plan.source.modes:
+            yield from self._planned(tiler, "--modes all", "the hardware can stream and tile operands")
+        elif tiler.buffers > 1:
+            single = replace(tiler, buffers=1)
+            yield from self._planned(single, "double buffering off", "transfers need not overlap with compute")
+
+    def _planned(self, tiler: Tiler, change: str, assumes: str) -> Iterator[Lever]:
+        """What the default solver finds in all modes: of any order, and so for everything that moves in all."""
+        problem = problem_of(self.problem.graph, self.problem.memory, MODE_SETS, tiler)
+        options = Options(state_limit=_STATES)
+        best = solver_for(problem, options)(problem, options, self.deadline).best
+        if best is None or self.deadline.passed:
+            return
+        saved = self.problem.compulsory_bytes + self.now - problem.compulsory_bytes - best.cost_bytes
+        host = f"; {len(problem.on_host)} operators on the host" if problem.on_host else ""
+        if saved > self.now - self.best:
+            yield Lever("modes", f"{change}, in any order", best.cost_bytes, saved, assumes + host)
 
     def _in_place(self) -> Iterator[Lever]:
         """Operators that could write over an operand which dies there: for the dearest evictions, then all."""

@@ -1,16 +1,17 @@
 """Why each eviction of a plan happens: which step binds, what is resident there, what would have to go instead.
 
-All of it is about the plan's own schedule, and counts bytes: an alternative may still fail for want of
-a hole of the right size.
+All of it is about the plan's own schedule, in which operators run as they do, and counts bytes: an alternative may
+still fail for want of a hole of the right size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
+from typing import NamedTuple
 
 from cosma.graph import Kind
-from cosma.instructions import Stay
+from cosma.instructions import Schedule, Stay, with_steps
 from cosma.schedule.timeline import Timeline
 
 MAX_ALTERNATIVES = 3
@@ -38,8 +39,8 @@ class Alternative:
 class Binding:
     """The step that is shortest of room for the evicted tensor. `steps`: all steps that lack room for it.
 
-    resident_bytes counts the occupants and the operator's workspace; the tensor would exceed the
-    capacity by missing_bytes. `alone`: at one of the steps operator and tensor exceed it by themselves.
+    resident_bytes counts the occupants, and workspace_bytes for the operator's workspace and buffers; the tensor would
+    exceed the capacity by missing_bytes. `alone`: at one of the steps operator and tensor exceed it by themselves.
     """
 
     step: int
@@ -56,9 +57,9 @@ class Binding:
 class Eviction:
     """`tensor` is out during steps [leaves, returns) and costs load_bytes + store_bytes.
 
-    The store is counted at the first eviction of a tensor. binding: None if no step lacks bytes for it;
-    `hole` is then an address at which it could have stayed, if there is one. alternatives: the cheapest
-    sets of other tensors, all other evictions as they are. why: the reason in words.
+    The store is counted at the first eviction of a tensor, unless what streams it needs the copy before. binding: None
+    if no step lacks bytes for it; `hole` is then an address at which it could have stayed, if there is one.
+    alternatives: the cheapest sets of other tensors, all other evictions as they are. why: the reason in words.
     """
 
     tensor: str
@@ -88,9 +89,9 @@ def resident_bytes(stays: Sequence[Stay], timeline: Timeline) -> list[int]:
     return taken
 
 
-def evictions(stays: Sequence[Stay], timeline: Timeline) -> tuple[Eviction, ...]:
+def evictions(stays: Sequence[Stay], schedule: Schedule, timeline: Timeline) -> tuple[Eviction, ...]:
     """Every eviction of a valid plan, given its schedule and residencies, by the step at which the tensor leaves."""
-    return _Explainer(stays, timeline).run()
+    return _Explainer(stays, schedule, timeline).run()
 
 
 def _sentence(size_bytes: int, capacity_bytes: int, binding: Binding | None, hole: int | None) -> str:
@@ -108,14 +109,43 @@ def _sentence(size_bytes: int, capacity_bytes: int, binding: Binding | None, hol
     return text + (". No choice of others keeps it: an operator and it alone take too much." if b.alone else ".")
 
 
+class _Place(NamedTuple):
+    """Bytes [offset, offset + size) during steps [start, end), of a tensor, its buffer, or (None) a workspace."""
+
+    tensor: int | None
+    start: int
+    end: int
+    offset: int
+    size: int
+
+
 class _Explainer:
-    def __init__(self, stays: Sequence[Stay], timeline: Timeline) -> None:
-        self.all, self.timeline, self.problem = stays, timeline, timeline.problem
+    def __init__(self, stays: Sequence[Stay], schedule: Schedule, timeline: Timeline) -> None:
+        self.timeline, self.problem = timeline, timeline.problem
         self.taken = resident_bytes(stays, timeline)
+        self.places = [*self._places_of(stays), *self._buffers(schedule)]
+        self.fetched: dict[int, list[int]] = {}  # the steps that stream a tensor in
+        for t, effects in enumerate(timeline.effects):
+            for a in effects.fetched:
+                self.fetched.setdefault(a, []).append(t)
+        self.sent = {a for effects in timeline.effects for a in effects.sent}
         self.stays: dict[int, list[Stay]] = {}
         for s in sorted(stays, key=lambda s: s.start):
             self.stays.setdefault(s.tensor, []).append(s)
         self.across = self._kept_across()
+
+    def _places_of(self, stays: Sequence[Stay]) -> Iterator[_Place]:
+        sizes = self.problem.sizes
+        return (_Place(s.tensor, s.start, s.end, s.offset, sizes[s.tensor]) for s in stays if sizes[s.tensor])
+
+    def _buffers(self, schedule: Schedule) -> Iterator[_Place]:
+        """The places of buffers and workspaces."""
+        for t, i in with_steps(schedule):
+            if i.op == "execute":
+                sizes = dict(self.timeline.effects[t].buffers)
+                for a, offset in i.places:
+                    if a in sizes:
+                        yield _Place(a, t, t + 1, offset, self.problem.aligned(sizes[a]))
 
     def _kept_across(self) -> list[list[int]]:
         """For each step the gaps whose tensor stays although the operator there does not use it."""
@@ -136,12 +166,15 @@ class _Explainer:
 
     def _eviction(self, a: int, before: Stay, after: Stay, number: int) -> Eviction:
         problem, size = self.problem, self.problem.sizes[a]
-        tensor = problem.graph.tensors[a]
-        stores = problem.needs_store(a)
-        excess = {t: self.taken[t] + size - problem.memory.capacity_bytes for t in range(before.end, after.start)}
+        tensor, steps = problem.graph.tensors[a], range(before.end, after.start)
+        excess = {t: self.taken[t] + self._more(a, t) - problem.memory.capacity_bytes for t in steps}
         short = {t: missing for t, missing in excess.items() if missing > 0}
-        saved = size * (2 if stores and len(self.stays[a]) == 2 else 1)  # what keeping it here would save
-        stored = size if stores and number == 0 else 0
+        streams = self.fetched.get(a, [])
+        is_stored = problem.needs_store(a) and a not in self.sent
+        stored = size if is_stored and number == 0 and not any(t < before.end for t in streams) else 0
+        saved = size + sum(dict(self.timeline.effects[t].moved)[a] for t in streams if t in steps)  # by keeping it here
+        if is_stored and len(self.stays[a]) == 2 and all(t in steps for t in streams):
+            saved += size
         binding = self._binding(a, short) if short else None
         hole = None if short else self._hole(before, after)
         return Eviction(
@@ -157,6 +190,12 @@ class _Explainer:
             alternatives=self._alternatives(a, short, saved) if short else (),
             cost_bytes=size + stored,
             why=_sentence(size, problem.memory.capacity_bytes, binding, hole),
+        )
+
+    def _more(self, a: int, t: int) -> int:
+        """Bytes that tensor a takes at a step besides what is taken: its size, less the buffer that it has there."""
+        return self.problem.sizes[a] - sum(
+            self.problem.aligned(n) for b, n in self.timeline.effects[t].buffers if b == a
         )
 
     def _binding(self, a: int, short: dict[int, int]) -> Binding:
@@ -175,24 +214,20 @@ class _Explainer:
             self.taken[step],
             short[step],
             tuple(short),
-            any(timeline.room[t] < problem.sizes[a] for t in short),
+            any(timeline.room[t] < self._more(a, t) for t in short),
             problem.buffer_bytes(effects),
             tuple(occupants),
         )
 
     def _hole(self, before: Stay, after: Stay) -> int | None:
         """The lowest aligned address that is free from the start of one residency to the end of the next."""
-        sizes, size = self.problem.sizes, self.problem.sizes[before.tensor]
-        others = [
-            s
-            for s in self.all
-            if s.start < after.end and s.end > before.start and s.tensor != before.tensor and sizes[s.tensor]
-        ]
+        size = self.problem.sizes[before.tensor]
+        others = [p for p in self.places if p.start < after.end and p.end > before.start and p.tensor != before.tensor]
         offset = 0
-        for s in sorted(others, key=lambda s: s.offset):
-            if offset + size <= s.offset:
+        for p in sorted(others, key=lambda p: p.offset):
+            if offset + size <= p.offset:
                 break
-            offset = max(offset, self.problem.aligned(s.offset + sizes[s.tensor]))
+            offset = max(offset, self.problem.aligned(p.offset + p.size))
         return offset if offset + size <= self.problem.memory.capacity_bytes else None
 
     def _alternatives(self, a: int, short: dict[int, int], saved: int) -> tuple[Alternative, ...]:
@@ -202,7 +237,7 @@ class _Explainer:
         step still short, and one of those is in every set that does. So sets come out cheapest first.
         """
         gaps, sizes = self.timeline.gaps, self.problem.sizes
-        stored = {b for b, stays in self.stays.items() if len(stays) > 1}
+        stored = self.timeline.hosted.union(b for b, stays in self.stays.items() if len(stays) > 1)
         queue: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
         seen: set[tuple[int, ...]] = set()
         found: list[tuple[int, ...]] = []
@@ -221,7 +256,7 @@ class _Explainer:
             for g in self.across[step]:
                 b = gaps[g].tensor
                 if g not in chosen and b != a:
-                    pays = self.problem.needs_store(b) and b not in stored and all(gaps[c].tensor != b for c in chosen)
+                    pays = b not in stored and all(gaps[c].tensor != b for c in chosen)
                     price = sizes[b] * (2 if pays else 1)
                     heappush(queue, (cost + price, len(chosen) + 1, tuple(sorted((*chosen, g)))))
         return tuple(rows)

@@ -164,6 +164,9 @@ def _write_outputs(prepared: "Prepared", hardware: "Hardware", result: "Result",
 def _compile_json(
     prepared: "Prepared", hardware: "Hardware", result: "Result", seconds: float, output: Path | None
 ) -> dict[str, Any]:
+    from cosma.reports.text import host_operators
+    from cosma.target.mode_sets import assumed
+
     problem = prepared.problem
     claims = None if result.plan is None else result.plan.claims
     extra = None if result.non_compulsory_bytes is None else problem.compulsory_bytes + result.non_compulsory_bytes
@@ -174,10 +177,17 @@ def _compile_json(
         "status": result.status,
         "capacity_bytes": problem.memory.capacity_bytes,
         "working_set_bytes": problem.working_set_bytes,
+        "smallest_capacity_bytes": problem.smallest_capacity_bytes,
+        "modes": list(prepared.source.modes) or ["paper"],
+        "assumed_modes": list(assumed(prepared.source.modes, hardware)),
+        "host_operators": host_operators(problem),
         "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
         "compulsory_bytes": problem.compulsory_bytes,
         "non_compulsory_bytes": result.non_compulsory_bytes,
         "total_bytes": extra,
+        "streamed_bytes": None if claims is None else claims.streamed_bytes,
+        "tiles": None if claims is None else claims.tiles,
+        "transfers": None if claims is None else claims.transfers,
         "bound_bytes": result.bound_bytes,
         "gap": result.gap,
         "belady_bytes": result.belady_bytes,

@@ -1,11 +1,13 @@
 """A plan explained in text and as JSON: what it moves, what is proved, why tensors leave, what would help."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
 from cosma.analysis.explain import Explanation
+from cosma.analysis.streaming import Streamed
 from cosma.reports.text import SHOWN, print_rows
 from cosma.units import format_bytes
 
@@ -24,12 +26,30 @@ def summary_rows(explanation: Explanation) -> list[tuple[str, str, str]]:
         ("Lower bound, non-compulsory", *_bytes(claims.bound_bytes)),
         ("Scratchpad", *_bytes(e.capacity_bytes, f"aligned to {e.alignment_bytes} B")),
         ("Peak use", *_bytes(claims.peak_use_bytes, used)),
-        ("Largest working set (M_R)", *_bytes(e.working_set_bytes, "needed by any plan")),
+        *_streaming(e),
+        ("Largest working set (M_R)", *_bytes(e.working_set_bytes, _about_working_set(e))),
         ("Peak of this order", *_bytes(e.peak_bytes, "needed to evict nothing")),
         ("Evictions", f"{len(e.evictions):,}", f"tensors: {evicted:,}" if evicted else "nothing leaves early"),
         ("Model", f"{len(e.steps):,} operators", f"{len(e.tensors):,} tensors, fusion {source.fusion}"),
         ("Read as", source.dtype or "element types as in the file", what + dims),
     ]  # fmt: skip
+
+
+def _about_working_set(e: Explanation) -> str:
+    return "with every operand resident" if e.has_choices else "needed by any plan"
+
+
+def _streaming(e: Explanation) -> list[tuple[str, str, str]]:
+    """What is streamed, in which modes, and how many operators run on the host; nothing where modes leave no choice."""
+    if not e.has_choices:
+        return []
+    claims, host = e.plan.claims, sum(step.mode == "on the host" for step in e.steps)
+    pieces = f"{claims.tiles:,} tiles, {claims.transfers:,} transfers"
+    modes = ", ".join(e.plan.source.modes) or "paper"
+    return [
+        ("Streamed", *_bytes(claims.streamed_bytes, pieces)),
+        ("Modes", modes, f"operators on the host: {host:,}" if host else "no operator runs on the host"),
+    ]
 
 
 def _bytes(count: int, remark: str = "") -> tuple[str, str]:
@@ -38,7 +58,7 @@ def _bytes(count: int, remark: str = "") -> tuple[str, str]:
 
 
 def facts(explanation: Explanation) -> dict[str, Any]:
-    """What `cosma report --json` prints: summary, evictions, would_help; bytes as integers."""
+    """What `cosma report --json` prints: summary, evictions, streams, would_help; bytes as integers."""
     plan = explanation.plan
     return {
         "summary": {
@@ -52,6 +72,7 @@ def facts(explanation: Explanation) -> dict[str, Any]:
             "order": explanation.order,
         },
         "evictions": [asdict(e) for e in explanation.evictions],
+        "streams": [asdict(stream) for stream in explanation.streams],
         "would_help": [asdict(lever) for lever in explanation.levers],
     }
 
@@ -70,7 +91,26 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
             console.print(f"  To keep it, evict {' and '.join(other.evict)} instead: {other.extra_bytes:+,} B.")
     if len(evictions) > SHOWN:
         console.print(f"\nand {len(evictions) - SHOWN} more evictions: --json or -o report.html has all")
+    _print_streams(console, explanation.streams)
     console.print("\nwhat would help")
     for lever in explanation.levers:
         console.print(f"  {lever.change}: saves {lever.saved_bytes:,} B ({lever.assumes})")
     console.print(f"  {explanation.order}")
+
+
+def _print_streams(console: Console, streams: Sequence[Streamed]) -> None:
+    """Why the operands that move most are streamed, each once for all the steps between which it could have stayed.
+
+    First those that would move less if they did; the others move each byte once.
+    """
+    spans: dict[tuple[str, int, int], list[Streamed]] = {}
+    for stream in streams:
+        spans.setdefault((stream.tensor, stream.first, stream.last), []).append(stream)
+    dearest = sorted(spans.values(), key=lambda same: (same[0].moves_once, -sum(s.moved_bytes for s in same)))
+    for same in dearest[:SHOWN]:
+        steps = " and ".join(f"{s.direction} at step {s.step}" for s in same)
+        moved = sum(stream.moved_bytes for stream in same)
+        console.print(f"\n{same[0].tensor}: streamed {steps}, {moved:,} B", markup=False, highlight=False)
+        console.print(f"  {same[0].why}", markup=False, highlight=False)
+    if len(spans) > SHOWN:
+        console.print(f"\nand {len(spans) - SHOWN} more that are streamed: --json or -o report.html has all")

@@ -13,6 +13,7 @@ from typing import Any
 
 from cosma.analysis.explain import Explanation
 from cosma.analysis.levers import Lever
+from cosma.analysis.streaming import Streamed
 from cosma.analysis.why import Eviction
 from cosma.reports.explanation import summary_rows
 
@@ -46,7 +47,8 @@ def render(explanation: Explanation) -> str:
         status=plan.claims.status,
         proof=escape(explanation.proof),
         summary="".join(_figure(*row) for row in summary_rows(explanation)),
-        evictions=escape(_about_evictions(explanation.evictions)),
+        evictions=escape(_about_evictions(explanation)),
+        without_streams="" if explanation.streams else "hidden",
         order=escape(explanation.order),
         levers=_lever_table(explanation.levers),
         made=escape(f"Made by {plan.generator}, solver {plan.solver}; problem {plan.source.fingerprint}."),
@@ -82,14 +84,19 @@ def _figure(label: str, value: str, remark: str) -> str:
     return f"<div><dt>{escape(label)}</dt><dd><strong>{escape(value)}</strong>{small}</dd></div>"
 
 
-def _about_evictions(evictions: Sequence[Eviction]) -> str:
-    if not evictions:
-        return "None does: every tensor stays from its first use to its last."
+def _about_evictions(explanation: Explanation) -> str:
+    if not explanation.evictions:
+        return f"None does: every tensor {_where(explanation)}stays from its first use to its last."
+    runs = " and all modes" if explanation.has_choices else ""
     return (
         "Each row is a tensor that leaves the scratchpad although it is used again. Alternatives are for this "
-        "schedule with all other evictions as they are, counted in bytes: addresses might still rule one out. "
+        f"schedule with all other evictions{runs} as they are, counted in bytes: addresses might still rule one out. "
         "+0 B is a tie: the choice is arbitrary."
     )
+
+
+def _where(explanation: Explanation) -> str:
+    return "that is not streamed " if explanation.streams else ""
 
 
 def _lever_table(levers: Sequence[Lever]) -> str:
@@ -102,8 +109,9 @@ def _lever_table(levers: Sequence[Lever]) -> str:
     )
     return (
         "<p>Each row is the exact optimum of replacement for one order, by an integer programme; addresses are left "
-        "out and may add to it. Tried: the next larger capacities, elementwise operators in place, smaller elements, "
-        'the exported order; what saves nothing is not listed.</p><div class="scroll"><table id="levers"><thead><tr>'
+        "out and may add to it; other modes are plans in any order. Tried: the next larger capacities, other modes, "
+        "and where operators have no choice in place, smaller elements, the exported order; "
+        'what saves nothing is not listed.</p><div class="scroll"><table id="levers"><thead><tr>'
         '<th scope="col">change</th><th scope="col" class="number">saves, B</th>'
         '<th scope="col" class="number">non-compulsory then, B</th><th scope="col">assumes</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
@@ -128,8 +136,36 @@ def page_data(explanation: Explanation) -> dict[str, Any]:
         "capacity": explanation.capacity_bytes,
         "tensors": [astuple(t) for t in explanation.tensors],
         "stays": stays,
+        "buffers": _buffers(explanation, index),
+        "streams": [_stream_row(s, index) for s in explanation.streams],
         "steps": [astuple(s) for s in explanation.steps],
         "evictions": [_eviction_row(e, index) for e in evictions],
+    }
+
+
+def _buffers(explanation: Explanation, index: dict[str, int]) -> list[list[int]]:
+    """Tensor (-1: a workspace), step, offset, size, and the stream (-1: none) of what lives for one step."""
+    numbers = {(s.tensor, s.step): i for i, s in enumerate(explanation.streams)}
+    return [
+        [index.get(b.tensor or "", -1), t, b.offset_bytes, b.size_bytes, numbers.get((b.tensor or "", t), -1)]
+        for t, step in enumerate(explanation.plan.order)
+        for b in step.buffers
+        if b.size_bytes
+    ]
+
+
+def _stream_row(s: Streamed, index: dict[str, int]) -> dict[str, Any]:
+    return {
+        "tensor": index[s.tensor],
+        "step": s.step,
+        "operator": s.operator,
+        "direction": s.direction,
+        "buffer": s.buffer_bytes,
+        "moved": s.moved_bytes,
+        "transfers": s.transfers,
+        "missing": max(0, s.missing_bytes),
+        "extra": None if s.instead is None else s.instead.extra_bytes,
+        "why": s.why,
     }
 
 

@@ -1,8 +1,9 @@
 // The memory map: three panels over the same steps on one canvas, and how to move in it.
 
 const canvas = $("map"), pen = canvas.getContext("2d"), tip = $("tip");
-const MOST = steps.reduce((most, s) => Math.max(most, s.loaded + s.stored), 1); // bytes moved in one step
-let box = {}, colour = {};
+const MOVES = [["load", (s) => s.loaded], ["streamin", (s) => s.streamedIn], ["store", (s) => s.stored], ["streamout", (s) => s.streamedOut]];
+const MOST = steps.reduce((most, s) => Math.max(most, MOVES.reduce((sum, [, get]) => sum + get(s), 0)), 1); // bytes moved in one step
+let box = {}, colour = {}, hatching = {};
 
 function layout() {
   const width = canvas.clientWidth, small = width < 600;
@@ -16,18 +17,30 @@ function layout() {
   canvas.height = (y + 12) * dense;
   pen.setTransform(dense, 0, 0, dense, 0, 0);
   const css = getComputedStyle(document.documentElement);
-  for (const name of [...KINDS, "paper", "ink", "soft", "line", "label", "evicted", "taken", "load", "store", "chosen"])
+  for (const name of [...KINDS, "paper", "ink", "soft", "line", "label", "evicted", "taken", "load", "store", "chosen", "buffer", "hatch", "streamin", "streamout"])
     colour[name] = css.getPropertyValue(`--${name}`).trim();
+  hatching = { in: hatch(false), out: hatch(true) };
   pen.font = "11px system-ui, sans-serif";
   draw();
+}
+
+function hatch(falling) { // buffers are hatched: what they hold is never there as a whole
+  const tile = Object.assign(document.createElement("canvas"), { width: 8, height: 8 }), ink = tile.getContext("2d");
+  ink.fillStyle = colour.buffer;
+  ink.fillRect(0, 0, 8, 8);
+  ink.strokeStyle = colour.hatch;
+  if (falling) { ink.translate(8, 0); ink.scale(-1, 1); }
+  for (const from of [-8, 0, 8]) { ink.moveTo(from, 8); ink.lineTo(from + 8, 0); }
+  ink.stroke();
+  return pen.createPattern(tile, "repeat");
 }
 
 const toX = (step) => box.left + ((step - view.first) / view.shown) * (box.right - box.left);
 const toStep = (x) => view.first + ((x - box.left) / (box.right - box.left)) * view.shown;
 
-function rectangle(stay) {
+function rectangle(stay) { // of a residency or a buffer
   const { top, height } = box.panels[0], scale = height / data.capacity, x = toX(stay.start);
-  const tall = Math.max(1, stay.tensor.size * scale);
+  const tall = Math.max(1, (stay.size ?? stay.tensor.size) * scale);
   return [x, top + height - stay.offset * scale - tall, Math.max(1, toX(stay.end) - x), tall];
 }
 
@@ -37,10 +50,12 @@ function draw() {
   pen.beginPath();
   pen.rect(box.left, 0, box.right - box.left, canvas.height);
   pen.clip();
-  const seen = stays.filter((s) => s.end > view.first && s.start < view.first + view.shown);
+  const isSeen = (s) => s.end > view.first && s.start < view.first + view.shown;
+  const seen = stays.filter(isSeen);
   const marked = (s) => s.tensor === view.chosen || view.hits.has(s.tensor);
   const some = view.chosen || view.hits.size;
   for (const stay of seen) drawStay(stay, some && !marked(stay));
+  for (const buffer of buffers.filter(isSeen)) drawBuffer(buffer, some && !marked(buffer), marked(buffer));
   for (const stay of seen) drawFrame(stay, marked(stay));
   drawBars();
   if (view.chosen) for (const e of evictions) if (e.tensor === view.chosen) drawAbsence(e);
@@ -61,6 +76,16 @@ function drawStay(stay, faded) {
     pen.fillText(ending(stay.tensor.name, letters), Math.max(x, box.left) + 3, y + h / 2 + 4, letters * 6);
   }
   pen.globalAlpha = 1;
+}
+
+function drawBuffer(buffer, faded, marked) {
+  const [x, y, w, h] = rectangle(buffer);
+  pen.globalAlpha = faded && !marked ? 0.25 : 1;
+  pen.fillStyle = buffer.stream ? hatching[buffer.stream.direction] : colour.buffer;
+  pen.fillRect(x, y, w, h);
+  if (w > 3 && h > 2) { pen.strokeStyle = colour.hatch; pen.lineWidth = 0.5; pen.strokeRect(x, y, w, h); }
+  pen.globalAlpha = 1;
+  if (marked && buffer.tensor) drawFrame(buffer, true);
 }
 
 function drawFrame(stay, marked) {
@@ -105,8 +130,8 @@ function drawBars() {
       pen.fillRect(x, panel.top + panel.height - (from / all) * panel.height - high, w, high);
     };
     bar(resident, colour.taken, 0, steps[t].taken, data.capacity * 1.08);
-    bar(traffic, colour.load, 0, steps[t].loaded, MOST);
-    bar(traffic, colour.store, steps[t].loaded, steps[t].stored, MOST);
+    let from = 0;
+    for (const [ink, get] of MOVES) { bar(traffic, colour[ink], from, get(steps[t]), MOST); from += get(steps[t]); }
   }
   pen.fillStyle = colour.ink;
   pen.fillRect(box.left, resident.top + resident.height * (1 - 1 / 1.08), box.right - box.left, 1.5);
@@ -115,7 +140,7 @@ function drawBars() {
 function drawAxes() {
   const short = (n) => (n >= 2 ** 20 ? `${+(n / 2 ** 20).toPrecision(3)} MiB` : n >= 1024 ? `${+(n / 1024).toPrecision(3)} KiB` : `${n} B`);
   Object.assign(pen, { fillStyle: colour.soft, strokeStyle: colour.line, lineWidth: 1 });
-  const titles = ["address", "bytes taken (line: capacity)", "bytes loaded and stored"];
+  const titles = ["address", "bytes taken (line: capacity)", streams.length ? "bytes loaded, stored, streamed" : "bytes loaded and stored"];
   const tops = [data.capacity, data.capacity, MOST];
   box.panels.forEach(({ top, height }, i) => {
     pen.strokeRect(box.left, top, box.right - box.left, height);
@@ -156,11 +181,18 @@ function stayAt(x, y) {
     const [left, top, w, h] = rectangle(s);
     return x >= left && x <= left + w && y >= top && y <= top + h;
   };
-  return x >= box.left && x <= box.right ? stays.find(inside) : undefined;
+  return x >= box.left && x <= box.right ? stays.find(inside) ?? buffers.find(inside) : undefined;
+}
+
+function describeBuffer({ tensor, start, offset, size, stream }) {
+  const lines = [tensor ? `buffer of ${tensor.name}` : "workspace", `${bytes(size)}, step ${count(start)}`, `addresses ${count(offset)} to ${count(offset + size - 1)}`];
+  if (stream) lines.push(`${bytes(stream.moved)} streamed ${stream.direction} in ${count(stream.transfers)}. ${stream.why}`);
+  return lines.join("\n");
 }
 
 function describe(x, y) {
   const stay = stayAt(x, y), step = steps[Math.floor(toStep(x))];
+  if (stay?.size !== undefined) return describeBuffer(stay);
   if (stay) {
     const { tensor, end, offset } = stay;
     const lines = [tensor.name, `${tensor.kind}, ${bytes(tensor.size)}`, span(stay),
@@ -171,7 +203,8 @@ function describe(x, y) {
   }
   if (!step || x < box.left || x > box.right) return "";
   return `step ${count(step.step)}: ${step.type}\n${step.operator}\n${bytes(step.taken)} of ${bytes(data.capacity)} taken\n` +
-    `${bytes(step.loaded)} loaded, ${bytes(step.stored)} stored`;
+    `${bytes(step.loaded)} loaded, ${bytes(step.stored)} stored` +
+    (streams.length ? `\n${bytes(step.streamedIn)} streamed in, ${bytes(step.streamedOut)} out\n${step.mode}: ${count(step.tiles)} tiles, ${count(step.transfers)} transfers` : "");
 }
 
 function point(event) {

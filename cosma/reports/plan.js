@@ -3,12 +3,14 @@
 // Names come from a model, so text only ever goes into the page as textContent.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const tensors = data.tensors.map(([name, kind, size, loads, stores, compulsory, extra], id) =>
-  ({ id, name, kind, size, loads, stores, compulsory, extra }));
+const tensors = data.tensors.map(([name, kind, size, loads, stores, compulsory, extra, streamed], id) =>
+  ({ id, name, kind, size, loads, stores, compulsory, extra, streamed }));
 const stays = data.stays.map(([tensor, start, end, offset, eviction, returned]) =>
   ({ tensor: tensors[tensor], start, end, offset, eviction: data.evictions[eviction], returned }));
-const steps = data.steps.map(([operator, type, needs, taken, loaded, stored], step) =>
-  ({ step, operator, type, needs, taken, loaded, stored }));
+const steps = data.steps.map(([operator, type, needs, taken, loaded, stored, streamedIn, streamedOut, buffers, mode, tiles, transfers], step) =>
+  ({ step, operator, type, needs, taken, loaded, stored, streamedIn, streamedOut, buffers, mode, tiles, transfers }));
+const streams = data.streams.map((s) => Object.assign(s, { tensor: tensors[s.tensor] }));
+const buffers = data.buffers.map(([tensor, step, offset, size, stream]) => ({ tensor: tensors[tensor], start: step, end: step + 1, offset, size, stream: streams[stream] }));
 const evictions = data.evictions.map((e) => Object.assign(e, { tensor: tensors[e.tensor] }));
 const KINDS = ["input", "weight", "activation", "output"];
 const $ = (id) => document.getElementById(id);
@@ -44,6 +46,7 @@ function choose(tensor) {
     panel.append(make("strong", tensor.name), make("div", `${tensor.kind}, ${bytes(tensor.size)}; resident: ` +
       (mine.map((s) => `${span(s)} at address ${count(s.offset)}`).join(", then ") || "never")));
     for (const e of evictions) if (e.tensor === tensor) panel.append(reasons(e));
+    for (const s of streams) if (s.tensor === tensor) panel.append(make("p", `Streamed ${s.direction} at step ${count(s.step)}, ${bytes(s.moved)} in ${count(s.transfers)}. ${s.why}`));
     const from = Math.min(...mine.map((s) => s.start)), to = Math.max(...mine.map((s) => s.end));
     if (mine.length && (to < view.first || from > view.first + view.shown)) show((from + to - view.shown) / 2, view.shown);
   }
@@ -153,17 +156,31 @@ if (evictions.length) addTable("evictions", "evictions", evictions, [
   ["moves, B", (e) => e.load + e.store], ["step that binds", (e) => e.step ?? "none"], ["missing there, B", (e) => e.missing],
   ["cheapest alternative", (e) => (e.alternatives.length ? `${signed(e.alternatives[0][1])} B` : "none")],
 ], 4, reasons);
+if (streams.length) addTable("streams", "streams", streams, [
+  ["tensor", (s) => s.tensor], ["step", (s) => s.step], ["operator", (s) => s.operator], ["to or from", (s) => (s.direction === "in" ? "from the host" : "to the host")],
+  ["size, B", (s) => s.tensor.size], ["buffer, B", (s) => s.buffer], ["moves, B", (s) => s.moved], ["transfers", (s) => s.transfers],
+  ["missing if resident, B", (s) => s.missing], ["instead", (s) => (s.extra === null ? "none" : `${signed(s.extra)} B`)],
+], 6, (s) => make("p", s.why, { className: "more" }));
 addTable("tensors", "tensors", tensors, [
   ["tensor", (t) => t], ["kind", (t) => t.kind], ["size, B", (t) => t.size], ["loads", (t) => t.loads], ["stores", (t) => t.stores],
   ["compulsory, B", (t) => t.compulsory], ["non-compulsory, B", (t) => t.extra],
+  ...(streams.length ? [["streamed, B", (t) => t.streamed]] : []),
 ], 6);
 addTable("steps", "steps", steps, [
   ["step", (s) => s.step], ["operator", (s) => s.operator], ["type", (s) => s.type], ["working set, B", (s) => s.needs], ["taken, B", (s) => s.taken],
   ["loaded, B", (s) => s.loaded], ["stored, B", (s) => s.stored],
+  ...(streams.length ? [["streamed in, B", (s) => s.streamedIn], ["streamed out, B", (s) => s.streamedOut], ["buffers, B", (s) => s.buffers],
+    ["runs", (s) => s.mode], ["tiles", (s) => s.tiles], ["transfers", (s) => s.transfers]] : []),
 ], null);
 
 const legend = [...KINDS.filter((k) => tensors.some((t) => t.kind === k)).map((k) => [k, `background: var(--${k})`]),
   ["loaded", "background: var(--load)"], ["stored", "background: var(--store)"]];
+const hatched = (angle) => `background: repeating-linear-gradient(${angle}deg, var(--hatch) 0 1px, var(--buffer) 1px 5px)`;
+if (streams.length) {
+  legend.push(["streamed in", "background: var(--streamin)"], ["streamed out", "background: var(--streamout)"],
+    ["buffer, streamed in", hatched(135)], ["buffer, streamed out", hatched(45)]);
+}
+if (buffers.some((b) => !b.tensor)) legend.push(["workspace", "background: var(--buffer)"]);
 if (evictions.length) legend.push(["leaves early", "border-color: var(--evicted)"], ["loaded again", "border: 2px dashed var(--evicted)"]);
 for (const [text, style] of legend) {
   const entry = make("li"), patch = make("i");

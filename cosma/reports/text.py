@@ -1,7 +1,6 @@
 """Results and problems as text for a terminal."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -9,19 +8,18 @@ from rich.table import Table
 
 from cosma.analysis.estimate import Estimates, count_left_out, estimate, known_macs
 from cosma.compile import Prepared
-from cosma.graph import Graph
 from cosma.milp.programme import Size
+from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.solvers.options import Result
 from cosma.solvers.registry import Entry
 from cosma.target.hardware import Hardware
-from cosma.target.quantisation import DEQUANTIZE, INTO_PADDING, QUANTIZE, UNDOING
+from cosma.target.mode_sets import Modes, assumed
 from cosma.units import format_bytes, format_si
 
 if TYPE_CHECKING:  # printing a plan need not load what runs one
     from cosma.execute.run import Execution
 
-_WHY = dict.fromkeys(QUANTIZE | DEQUANTIZE | {UNDOING}, "quantised") | {INTO_PADDING: "pads"}  # label -> why it joined
 SHOWN = 10  # rows of a listing that is cut short
 
 
@@ -41,7 +39,7 @@ def print_rows(console: Console, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds: float) -> list[tuple[str, str]]:
-    """The dozen lines that sum up a compilation that has a plan."""
+    """The lines that sum up a compilation that has a plan."""
     problem, plan = prepared.problem, result.plan
     assert plan is not None
     claims = plan.claims
@@ -57,9 +55,12 @@ def summary_rows(prepared: Prepared, hardware: Hardware, result: Result, seconds
         ("compulsory", both(claims.compulsory_bytes)),
         ("non-compulsory", both(claims.non_compulsory_bytes)),
         ("total traffic", both(total)),
-        ("lower bound", f"{both(claims.bound_bytes)} non-compulsory, over all schedules"),
+        *_streaming_rows(plan),
+        *_host_rows(problem),
+        ("lower bound", f"{both(claims.bound_bytes)} non-compulsory, over {_scope(prepared)}"),
         ("gap", f"{100 * (result.gap or 0):.1f} %"),
         ("status", f"{result.status}{proved}: {result.why[0]}"),
+        ("modes", describe_modes(prepared.source.modes, hardware)),
         *size,
         *([] if result.belady_bytes is None else [("Belady", _describe_belady(result, result.belady_bytes))]),
         ("fragmentation", _describe_fragmentation(result)),
@@ -115,10 +116,56 @@ def describe_model(prepared: Prepared) -> str:
     )
 
 
+def describe_modes(modes: Modes, hardware: Hardware) -> str:
+    """What operators may do, as `--modes` declares it, and whether that is known of the machine."""
+    if not modes:
+        return "paper: every operand lies in the scratchpad while its operator runs"
+    open_ = assumed(modes, hardware)
+    why = f" ({', '.join(open_)} assumed: the spec does not say whether the machine can)" if open_ else ""
+    return f"{', '.join(modes)}: operands may be streamed, operators tiled{why}"
+
+
+def _scope(prepared: Prepared) -> str:
+    """What a bound holds for."""
+    return "all schedules and declared modes" if prepared.source.modes else "all schedules"
+
+
+def _streaming_rows(plan: Plan) -> list[tuple[str, str]]:
+    """What goes through buffers and in how many pieces; nothing of a plan that does neither stream nor tile."""
+    claims = plan.claims
+    if not claims.streamed_bytes and claims.tiles == len(plan.order):
+        return []
+    streams = sum(b.tensor is not None for step in plan.order for b in step.buffers)
+    pieces = f"{claims.tiles:,} tiles, {claims.transfers:,} transfers"
+    return [("streamed", f"{both(claims.streamed_bytes)} of it in {streams:,} streams; {pieces}")]
+
+
+def _host_rows(problem: Problem) -> list[tuple[str, str]]:
+    """The operators that run on the host, by name, and from what capacity on there are none."""
+    names = host_operators(problem)
+    if not names:
+        return []
+    what = "1 operator runs" if len(names) == 1 else f"{len(names)} operators run"
+    least = f"none does from {both(problem.smallest_capacity_bytes)} on"
+    return [("host", f"{what} on the host: {listed(names)}; {least}")]
+
+
+def host_operators(problem: Problem) -> list[str]:
+    """Names of the operators that run on the host."""
+    return [problem.graph.operators[v].name for v in problem.on_host]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
 def _describe_budget(problem: Problem) -> str:
     peak = problem.peak_bytes(range(len(problem.graph.operators)))
-    capacity, least = both(problem.memory.capacity_bytes), both(problem.working_set_bytes)
-    return f"{capacity}; M_R {least}; peak in exported order {both(peak)}"
+    text = f"{both(problem.memory.capacity_bytes)}; M_R {both(problem.working_set_bytes)}"
+    if problem.has_choices:
+        text += f"; smallest capacity without host operators {both(problem.smallest_capacity_bytes)}"
+    return f"{text}; peak in exported order {both(peak)}"
 
 
 def _estimate_rows(made: Estimates, prepared: Prepared) -> list[tuple[str, str]]:
@@ -165,101 +212,6 @@ def _describe_fragmentation(result: Result) -> str:
     return f"{both(result.fragmentation_bytes)} of the traffic is there because of addresses"
 
 
-def print_inspection(console: Console, prepared: Prepared, verbose: bool) -> None:
-    """What `cosma inspect` shows: sizes, budgets, the largest working sets, what was folded and fused."""
-    problem, imported = prepared.problem, prepared.imported
-    graph = problem.graph
-    kinds = Counter(t.kind for t in graph.tensors)
-    weights = [t for t in imported.graph.tensors if t.kind == "weight"]
-    padding = sum(problem.sizes) - sum(t.size_bytes for t in graph.tensors)
-    joined = _joined(prepared)
-    print_rows(
-        console,
-        [
-            ("model", describe_model(prepared)),
-            ("tensors", ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items()))),
-            ("weights", f"{len(weights)}, {both(sum(t.size_bytes for t in weights))}"),
-            (
-                "order",
-                "one schedule only"
-                if graph.has_single_order
-                else f"{graph.count_free_pairs():,} pairs of operators in either order",
-            ),
-            ("M_R", f"{both(problem.working_set_bytes)}, the largest working set"),
-            ("peak", f"{both(problem.peak_bytes(range(len(graph.operators))))} in the exported order, nothing evicted"),
-            ("compulsory", both(problem.compulsory_bytes)),
-            (
-                "padding",
-                f"{both(padding)}, to align {len(graph.tensors)} tensors to {problem.memory.alignment_bytes} B",
-            ),
-            ("MACs", _describe_macs(graph)),
-            ("operators", _counts((v.name, v.op_type) for v in graph.operators)),
-            *(("note", line) for line in imported.notes),
-            *((what, text) for what, groups in joined.items() if (text := _describe_joined(what, groups, prepared))),
-            ("folded", f"{len(imported.folded)} computed from constants or shapes: {_counts(imported.folded)}"),
-            ("views", f"{len(imported.views)} move no data: {_counts(imported.views)}"),
-            ("unused", f"{len(imported.dead)} feed no output: {_counts(imported.dead)}"),
-        ],
-    )
-    table = Table(title=f"the {SHOWN} largest working sets", title_justify="left", box=None)
-    for column in ("operator", "type", "operands"):
-        table.add_column(column, overflow="fold")
-    table.add_column("bytes", justify="right")
-    for name, op_type, operands, size in largest_working_sets(problem):
-        table.add_row(name, op_type, ", ".join(f"{format_bytes(s)}" for _, s in operands), f"{size:,}")
-    console.print(table)
-    if verbose:
-        for what, groups in joined.items():
-            for name, members in groups.items():
-                console.print(f"{what} {name}: {' + '.join(members)}", markup=False, highlight=False)
-        for what, nodes in (("folded", imported.folded), ("view", imported.views), ("unused", imported.dead)):
-            for name, op_type in nodes:
-                console.print(f"{what} {op_type} {name}", markup=False, highlight=False)
-
-
-def _describe_macs(graph: Graph) -> str:
-    without = f", without {count_left_out(graph.uncounted)}" if graph.uncounted else ""
-    return f"{graph.macs:,} multiply-accumulates in convolutions and matrix products{without}"
-
-
-def _joined(prepared: Prepared) -> dict[str, dict[str, list[str]]]:
-    """What runs as part of which operator: why -> operator -> nodes, itself among those that are fused."""
-    reasons = {v.name: _WHY.get(v.op_type, "fused") for v in prepared.imported.graph.operators}
-    found: dict[str, dict[str, list[str]]] = {"quantised": {}, "pads": {}, "fused": {}}
-    for v in prepared.problem.graph.operators:
-        for name in v.members:
-            found["fused" if name == v.name else reasons[name]].setdefault(v.name, []).append(name)
-        if len(found["fused"][v.name]) == 1:
-            del found["fused"][v.name]
-    return found
-
-
-def _describe_joined(what: str, groups: Mapping[str, list[str]], prepared: Prepared) -> str:
-    """How many nodes belong to other operators; nothing where the model has none of the kind."""
-    count = len({name for members in groups.values() for name in members})
-    if what == "fused":
-        return f"{count} operators into {len(groups)}"
-    before = sum(_WHY.get(v.op_type) == what for v in prepared.imported.graph.operators)
-    nodes = {"quantised": "nodes that quantise", "pads": "Pads that suit padding"}[what]
-    return f"{count} of {before} {nodes} belong to the operators around them" if before else ""
-
-
-def largest_working_sets(problem: Problem) -> list[tuple[str, str, list[tuple[str, int]], int]]:
-    """(operator, type, [(operand, bytes)], bytes) of the operators that need most at once."""
-    ranked = sorted(range(len(problem.working_sets)), key=lambda v: (-problem.working_sets[v], v))[:SHOWN]
-    rows = []
-    for v in ranked:
-        operands = [(problem.graph.tensors[a].name, problem.sizes[a]) for a in problem.operands[v]]
-        operator = problem.graph.operators[v]
-        rows.append((operator.name, operator.op_type, operands, problem.working_sets[v]))
-    return rows
-
-
-def _counts(nodes: Iterable[tuple[str, str]]) -> str:
-    counts = Counter(op_type for _, op_type in nodes)
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "none"
-
-
 def print_solvers(console: Console, solvers: Mapping[str, Entry]) -> None:
     """The solvers, and below what may follow the colon, each list once."""
     table = Table(box=None)
@@ -271,31 +223,3 @@ def print_solvers(console: Console, solvers: Mapping[str, Entry]) -> None:
     for inner in dict.fromkeys(entry.inner for entry in solvers.values() if entry.inner):
         names = ", ".join(name for name, entry in solvers.items() if entry.inner == inner)
         console.print(f"after the colon of {names}: {', '.join(inner)}; the first is the default", highlight=False)
-
-
-def inspection(prepared: Prepared) -> dict[str, object]:
-    """What `cosma inspect --json` prints."""
-    problem, imported = prepared.problem, prepared.imported
-    weights = [t for t in imported.graph.tensors if t.kind == "weight"]
-    return {
-        "model": prepared.source.model,
-        "operators": len(problem.graph.operators),
-        "tensors": len(problem.graph.tensors),
-        "weights": len(weights),
-        "weight_bytes": sum(t.size_bytes for t in weights),
-        "single_order": problem.graph.has_single_order,
-        "working_set_bytes": problem.working_set_bytes,
-        "peak_bytes": problem.peak_bytes(range(len(problem.graph.operators))),
-        "compulsory_bytes": problem.compulsory_bytes,
-        "macs": problem.graph.macs,
-        "uncounted": list(problem.graph.uncounted),
-        "largest_working_sets": [
-            {"operator": name, "type": op_type, "operands": dict(operands), "bytes": size}
-            for name, op_type, operands, size in largest_working_sets(problem)
-        ],
-        **_joined(prepared),
-        "folded": [list(node) for node in imported.folded],
-        "views": [list(node) for node in imported.views],
-        "unused": [list(node) for node in imported.dead],
-        "notes": list(imported.notes),
-    }

@@ -163,6 +163,14 @@ def test_inspect(run) -> None:
     assert len(result["largest_working_sets"]) == 10
     assert result["largest_working_sets"][0]["bytes"] == result["working_set_bytes"]
     assert result["weights"] > 0
+    assert len(result["fronts"]) == result["operators"]
+    assert max(f["smallest_working_set_bytes"] for f in result["fronts"]) == result["smallest_capacity_bytes"]
+    first = next(f for f in result["fronts"] if f["product"] is not None)
+    assert first["front"][0][0] == first["smallest_working_set_bytes"] < first["working_set_bytes"]
+    for part in ("smallest", "the capacity from which on no operator runs on the host", "once from"):
+        assert part in text, part
+    paper = run("inspect", MODELS / "vit_b_16.onnx", "--dtype", "int8", "--modes", "paper").out
+    assert "once from" not in paper
 
 
 def test_specs(run) -> None:

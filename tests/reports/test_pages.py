@@ -44,7 +44,7 @@ def test_text_and_json(run, plan: Path) -> None:
     ):  # fmt: skip
         assert part in text, part
     facts = run("report", plan, DENSENET, "--hw", "hexagon_8mib", "--json").json
-    assert set(facts) == {"summary", "evictions", "would_help"}
+    assert set(facts) == {"summary", "evictions", "streams", "would_help"}
     assert (facts["summary"]["non_compulsory_bytes"], facts["summary"]["peak_bytes"]) == (802816, 8429568)
     (eviction,) = facts["evictions"]
     assert (eviction["leaves"], eviction["returns"], eviction["cost_bytes"]) == (33, 38, 802816)
@@ -215,6 +215,64 @@ def test_hover_click_search_and_sort(browser, plan: Path, folder: Path, width: i
     assert "waits for step" in find(browser, "#evictions .more").text
     browser.execute_script("document.querySelectorAll('#steps th button')[4].click()")  # bytes taken, most first
     assert find(browser, "#steps tbody td:nth-child(5)").text == "8,028,160"
+    assert not browser.get_log("browser")
+
+
+@pytest.fixture
+def streaming(run, folder: Path) -> Path:
+    """The page of ResNet-8 on 16 KiB, where most operands are streamed."""
+    page = folder / "streaming.html"
+    if not page.exists():
+        flags = ("--scratchpad", "16KiB", "--dtype", "int8", "--fusion", "pointwise", "--weights")
+        plan = folder / "streaming.json"
+        plot = folder / "streaming.png"
+        small = MODELS / "small" / "resnet8.onnx"
+        assert run("compile", small, *flags, "--report", page, "-o", plan, "--plot", plot).code == 0
+    return page
+
+
+def test_streams_in_text_and_data(run, streaming: Path, folder: Path) -> None:
+    data, document = data_of(streaming.read_text()), read_plan(folder / "streaming.json")
+    assert sum(row["moved"] for row in data["streams"]) == document.claims.streamed_bytes
+    assert sum(row[6] + row[7] for row in data["steps"]) == document.claims.streamed_bytes
+    assert sum(row[10] for row in data["steps"]) == document.claims.tiles
+    assert len(data["buffers"]) == sum(b.size_bytes > 0 for step in document.order for b in step.buffers)
+    small = MODELS / "small" / "resnet8.onnx"
+    text = " ".join(run("report", folder / "streaming.json", small).out.split())
+    for part in (
+        "streamed in at step",
+        "more would be needed at step",
+        "Optimal over all schedules in the modes declared",
+    ):
+        assert part in text, part
+    facts = run("report", folder / "streaming.json", small, "--json").json
+    assert [row["why"] for row in facts["streams"]] == [row["why"] for row in data["streams"]]
+    assert (folder / "streaming.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1600])
+def test_buffers_and_streams(browser, streaming: Path, width: int, scheme: str) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    look(browser, streaming, width, scheme)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == width
+    legend = find(browser, "#legend").text
+    for part in ("buffer, streamed in", "buffer, streamed out", "streamed in", "loaded"):
+        assert part in legend
+    canvas = find(browser, "#map")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    x, y = browser.execute_script(
+        "const [x, y, w, h] = rectangle(buffers.reduce((a, b) => (b.size > a.size ? b : a)));"
+        "const r = document.getElementById('map').getBoundingClientRect();"
+        "return [x + w / 2 - r.width / 2, y + h / 2 - r.height / 2]"
+    )
+    ActionChains(browser).move_to_element_with_offset(canvas, round(x), round(y)).click().perform()
+    tip = find(browser, "#tip").text
+    assert tip.startswith("buffer of ")
+    assert "streamed" in find(browser, "#chosen").text.lower()
+    find(browser, "#streams td button").click()
+    assert find(browser, "#streams .more").text
     assert not browser.get_log("browser")
 
 
