@@ -260,17 +260,19 @@ def share_with_plans() -> str:
 
 
 def _shares(found: list[dict[str, str]]) -> str:
-    """The share of rows with a plan, by element type."""
+    """The share of rows with a plan, by element type; of those in which there is a row for every pair."""
+    pairs = len({(r["model"], r["hardware"]) for r in found})
     parts = []
     for dtype in ("float32", "int8"):
         of = [r for r in found if r["dtype"] == dtype]
-        parts.append(f"{_percent(sum(bool(r['moved_bytes']) for r in of), len(of))} in {dtype}")
+        if len(of) == pairs:
+            parts.append(f"{_percent(sum(bool(r['moved_bytes']) for r in of), pairs)} in {dtype}")
     return " and ".join(parts)
 
 
 def _percent(count: int, of: int) -> str:
     """A share, rounded down so that 100 % is all."""
-    return f"{100 * count // of} %" if of else "n/a"
+    return f"{100 * count // of} %"
 
 
 def mutations_table() -> str:

@@ -385,14 +385,14 @@ def test_the_page_of_rows_filters_and_sorts(
     out = folder / "rows.html"
     run("report", rows[0], "-o", out)
     look(browser, out, width, scheme)
-    shown = "return [...document.querySelectorAll('#rows tbody tr')].filter((r) => !r.hidden).map((r) => r.cells[6].textContent)"
+    shown = "return [...document.querySelectorAll('#rows tbody tr')].filter((r) => !r.hidden).map((r) => r.cells[7].textContent)"
     assert len(browser.execute_script(shown)) == len(run("report", rows[0], "--json").json)
     find(browser, "#find").send_keys("gemmini optimal")
     assert browser.execute_script(shown) == ["262,144"]
     find(browser, "#find").clear()
     find(browser, "#find").send_keys(" ")
     heads = browser.find_elements("css selector", "#rows th button")
-    browser.execute_script("arguments[0].click()", heads[6])
+    browser.execute_script("arguments[0].click()", heads[7])
     sizes = [int(text.replace(",", "")) for text in browser.execute_script(shown)]
     assert sizes == sorted(sizes)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
