@@ -57,10 +57,12 @@ paper: $(READY)  ## run what is missing of the paper's evaluation, rewrite resul
 vela: $(READY)  ## compare with Arm's Vela in an environment of its own, into results/vela.csv
 	$(BIN)/python -m benchmarks.vela
 
-sweep: $(READY)  ## every file of models/ on every spec and the staircase of each, into results/whatif/
+NETWORKS := $(filter-out models/tiny_%,$(wildcard models/*.onnx)) $(wildcard models/small/*.onnx)
+
+sweep: $(READY)  ## every network on every spec in all modes and the paper's, staircases in the paper's, into results/whatif/
 	@mkdir -p results/whatif && rm -f results/whatif/*.csv
-	$(BIN)/cosma whatif models/*.onnx --no-cache --dtype int8 --fusion pointwise --scratchpad auto -o results/whatif/staircases.csv
-	$(BIN)/cosma whatif models/*.onnx --no-cache --hw all --dtype int8 --dtype float16 --dtype float32 -o results/whatif/rows.csv
+	$(BIN)/cosma whatif models/*.onnx --no-cache --dtype int8 --fusion pointwise --modes paper --scratchpad auto -o results/whatif/staircases.csv
+	$(BIN)/cosma whatif $(NETWORKS) --no-cache --hw all --dtype int8 --dtype float16 --dtype float32 --modes all --modes paper --time-limit 20 -o results/whatif/rows.csv
 	$(BIN)/cosma report results/whatif/rows.csv -o results/whatif/report.html
 	$(BIN)/cosma report results/whatif/staircases.csv -o results/whatif/staircases.png
 

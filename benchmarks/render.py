@@ -13,6 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import paper
+from cosma.experiments.rows import Swept
+from cosma.reports.matrix import draw
+from cosma.reports.rows import read
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -204,7 +207,8 @@ def _total(row: dict[str, str]) -> str:
 
 def staircase_figure() -> str:
     """The staircase of the demo's network, and what it takes to find it."""
-    command = ["whatif", "models/densenet121.onnx", "--dtype", "int8", "--scratchpad", "auto", "--no-cache"]
+    command = ["whatif", "models/densenet121.onnx", "--dtype", "int8", "--modes", "paper", "--scratchpad", "auto"]
+    command.append("--no-cache")
     run(*command, "--plot", "results/staircase.png")
     return f"```text\n{run(*command)}\n```\n\n![traffic of DenseNet-121 against capacity](results/staircase.png)"
 
@@ -212,32 +216,63 @@ def staircase_figure() -> str:
 def sweep_summary() -> str:
     """How many rows the sweep and the staircases have, and what became of them."""
     swept, curves = rows("whatif/rows"), rows("whatif/staircases")
-    planned = [r for r in swept if r["status"] != "infeasible"]
-    proved = sum(r["status"] == "optimal" for r in planned)
+    lines = []
+    for modes in dict.fromkeys(r["modes"] for r in swept):
+        for dtype in ("int8", "float16", "float32"):
+            of = [r for r in swept if (r["modes"], r["dtype"]) == (modes, dtype)]
+            planned = [r for r in of if r["moved_bytes"]]
+            counts = (
+                len(of),
+                len(planned),
+                sum(r["host_operators"] == "0" for r in planned),
+                sum(r["status"] == "optimal" for r in planned),
+            )
+            lines.append([modes, dtype, *(f"{count:,}" for count in counts)])
     stairs = sum(r["status"] == "optimal" for r in curves)
+    limit = max(float(r["time_limit_s"]) for r in swept)
+    head = ["modes", "elements", "pairs", "with a verified plan", "without the host", "proved optimal"]
     return (
-        f"{len(swept):,} points: {len(planned):,} have a plan, {proved:,} of them proved optimal; in the others one "
-        f"operator alone needs more than the scratchpad has. The staircases of all networks took {len(curves):,} "
-        f"capacities, {stairs:,} of them proved."
+        f"{table(head, lines)}\n\nEach pair of network and machine had {limit:g} s. The staircases of all networks, in "
+        f"the paper's modes, took {len(curves):,} capacities, {stairs:,} of them proved."
     )
+
+
+def matrix_figure() -> str:
+    """Networks against machines in int8 and all modes, into results/matrix.png."""
+    swept = [r for r in read(RESULTS / "whatif" / "rows.csv") if isinstance(r, Swept)]
+    (RESULTS / "matrix.png").write_bytes(draw([r for r in swept if r.dtype == "int8" and r.modes != "paper"], "png"))
+    return "![bytes moved over compulsory bytes, networks against machines](results/matrix.png)"
 
 
 def share_with_plans() -> str:
-    """For how many networks and machines there is a plan at all."""
-    swept = [r for r in rows("whatif/rows") if not r["model"].startswith("tiny_")]
+    """For how many networks and machines there is a plan."""
+    swept = rows("whatif/rows")
     networks, machines = ({r[column] for r in swept} for column in ("model", "hardware"))
-    shares = []
-    for dtype in ("float32", "int8"):
-        of = [r for r in swept if r["dtype"] == dtype]
-        count = sum(r["status"] != "infeasible" for r in of)
-        shares.append(f"{100 * count / len(of):.0f} % in {dtype}")
-    none = machines - {r["hardware"] for r in swept if r["status"] != "infeasible"}
+    chosen = [r for r in swept if r["modes"] != "paper"]
+    as_in_paper = [r for r in swept if r["modes"] == "paper"]
+    alone = sum(r["host_operators"] == "0" for r in chosen)
     return (
-        "Today every operand of an operator has to lie in the scratchpad while it runs: where a single operator needs "
-        f"more, there is no plan, and cosma says which and by how much. Of the {len(networks)} networks on the "
-        f"{len(machines)} machines below {' and '.join(shares)} get a plan; on {len(none)} machines, the smallest, "
-        "none does. Streamed and tiled operators will change that."
+        f"An operator runs piece by piece where its operands do not fit. Of the {len(networks)} networks on the "
+        f"{len(machines)} machines below {_shares(chosen)} get a verified plan, "
+        f"{_percent(alone, len(chosen))} of all without an operator on the host; "
+        f"with every operand in the scratchpad, as in the paper, {_shares(as_in_paper)} do."
     )
+
+
+def _shares(found: list[dict[str, str]]) -> str:
+    """The share of rows with a plan, by element type; of those in which there is a row for every pair."""
+    pairs = len({(r["model"], r["hardware"]) for r in found})
+    parts = []
+    for dtype in ("float32", "int8"):
+        of = [r for r in found if r["dtype"] == dtype]
+        if len(of) == pairs:
+            parts.append(f"{_percent(sum(bool(r['moved_bytes']) for r in of), pairs)} in {dtype}")
+    return " and ".join(parts)
+
+
+def _percent(count: int, of: int) -> str:
+    """A share, rounded down so that 100 % is all."""
+    return f"{100 * count // of} %"
 
 
 def mutations_table() -> str:
@@ -327,6 +362,7 @@ def _parts() -> dict[str, str]:
         "staircase": staircase_figure(),
         "sweep": sweep_summary(),
         "share": share_with_plans(),
+        "matrix": matrix_figure(),
         "demo": demo(),
     }
 

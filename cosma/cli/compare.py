@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cosma.cli.options import (
+    check_choice,
     check_plot,
     json_option,
     limit_options,
     model_options,
+    modes_of,
     options_of,
     prepared_within,
     rows_option,
@@ -108,14 +110,14 @@ def _runs(
     """All runs, models first, then budgets, then solvers. Raises InputError before anything runs."""
     from cosma.deadline import Deadline
     from cosma.experiments.compare import runs_at
-    from cosma.solvers.registry import find
     from cosma.target.hardware import Hardware, load_hardware
 
     options = options_of(**flags)
     chosen = [replace(options, solver=solver) for solver in solvers]
-    for each in chosen:
-        find(each)
     hardware = Hardware("any", 2**62) if hw is None else load_hardware(hw)
+    modes = modes_of(flags["modes"], solvers, hardware)
+    for each in chosen:
+        check_choice(modes, each)
     runs: list[Run] = []
     for model in models:
         prepared, _ = prepared_within(

@@ -245,6 +245,18 @@ def modes_of(text: str | None, solvers: Sequence[str], hardware: "Hardware") -> 
     return parse_modes(text, hardware)
 
 
+def check_choice(modes: "Modes", options: "Options") -> None:
+    """Raise InputError for a solver that is not there, and for one that cannot choose how operators run."""
+    from cosma.solvers.registry import SOLVERS, find
+
+    if not find(options).chooses_modes and modes:
+        those = ", ".join(name for name, entry in SOLVERS.items() if entry.chooses_modes)
+        raise InputError(
+            f"--modes {','.join(modes)}: solver {options.name!r} cannot choose how operators run; use --modes paper, "
+            f"or one of {those}"
+        )
+
+
 def dims_of(texts: tuple[str, ...]) -> dict[str, int]:
     """Sizes of dimensions, which are called as they are shown. Raises InputError."""
     from cosma.names import shown

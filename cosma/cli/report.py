@@ -33,7 +33,7 @@ EXPLAINING_S = 60.0  # for finding out what would help, so that a hard integer p
 )
 @click.option(
     "--figure",
-    type=click.Choice(["curves", "solvers", "pareto"]),
+    type=click.Choice(["curves", "matrix", "solvers", "pareto"]),
     help="What to draw of rows in a .png, .svg or .pdf.  [default: the first that they allow]",
 )
 @json_option

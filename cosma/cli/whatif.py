@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from cosma.cli.options import check_plot, json_option, limit_options, options_of, rows_option, settings_of, together
+from cosma.cli.options import (
+    check_choice,
+    check_plot,
+    json_option,
+    limit_options,
+    modes_of,
+    options_of,
+    rows_option,
+    settings_of,
+    together,
+)
 from cosma.cli.streams import say
 from cosma.cli.terminal import console, keeping, progress, warn, warn_of
 from cosma.errors import INFEASIBLE_EXIT_CODE, InputError
@@ -24,7 +34,9 @@ if TYPE_CHECKING:
     from cosma.experiments.rows import Swept
     from cosma.experiments.sweep import Case
     from cosma.frontend.imported import Imported
+    from cosma.solvers.options import Options
     from cosma.target.hardware import Hardware
+    from cosma.target.mode_sets import Modes
 
 _axes = together(
     click.option("--hw", "hws", multiple=True, metavar="SPEC", help="Hardware, or 'all' of 'cosma specs'."),
@@ -41,6 +53,11 @@ _axes = together(
     click.option("--fusion", "fusions", multiple=True, type=click.Choice(get_args(Fusion))),
     click.option(
         "--weights", multiple=True, type=click.Choice(["yes", "no"]), help="Whether they share the scratchpad."
+    ),
+    click.option(
+        "--modes", "mode_sets", multiple=True, metavar="SETS",
+        help="How operators may run, as for compile: tile, all or paper.  [default: all, or paper for solvers that "
+        "cannot choose]",
     ),
     click.option("--dim", "dims", multiple=True, metavar="NAME=A,B", help="Dynamic dimensions, e.g. batch=1,2,4."),
     click.option("--solver", "solvers", multiple=True, default=["auto"], show_default=True, metavar="NAME[:INNER]"),
@@ -97,7 +114,7 @@ def whatif_command(
 
 def _settings(row: "Swept") -> tuple[Any, ...]:
     """A sort key for rows of one model and hardware, without the capacity."""
-    return row.dims, str(row.dtype), row.fusion, row.weights, row.instead, row.spec, row.solver
+    return row.dims, str(row.dtype), row.fusion, row.weights, row.modes, row.instead, row.spec, row.solver
 
 
 def _show(cases: "Sequence[Case]", rows: "list[Swept]") -> None:
@@ -120,7 +137,6 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
     from cosma.deadline import Deadline
     from cosma.experiments.sweep import Case
     from cosma.frontend.limited import Reading
-    from cosma.solvers.registry import find
 
     hardware = list(_hardware(flags["hws"], flags["sets"], bool(flags["pads"])))
     rated = any(spec.macs_per_s is not None for spec, _ in hardware)
@@ -137,20 +153,35 @@ def _cases(models: Sequence[Path], flags: dict[str, Any]) -> "Iterator[Case]":
 
     options = [options_of(**flags, solver=solver, jobs=1) for solver in flags["solvers"]]
     for each in options:
-        find(each)
         if "auto" in flags["pads"] and each.name.startswith(("tflite", "best-fit")):
             raise InputError(f"--scratchpad auto needs traffic that falls with capacity; --solver {each.name} has none")
     for model, dims, dtype in product(models, _dims(flags["dims"]), flags["dtypes"] or [None]):
+        stated: dict[tuple[Any, ...], Prepared] = {}
         for fusion, weights, (spec, instead) in product(
             flags["fusions"] or [None], flags["weights"] or [None], hardware
         ):
-            settings = settings_of(
-                dtype, fusion, None if weights is None else weights == "yes", dims, spec, modes="paper"
-            )
-            imported = read(model, tuple(sorted(settings.dims.items())), dtype)
-            prepared = state(imported, model.name, spec, settings)
-            for each, capacities in product(options, _capacities(flags["pads"], prepared, spec)):
-                yield Case(prepared, spec, each, capacities, instead)
+            for modes, chosen in _declared(flags["mode_sets"], options, spec).items():
+                weighed = None if weights is None else weights == "yes"
+                settings = replace(settings_of(dtype, fusion, weighed, dims, spec, "paper"), modes=modes)
+                alike = modes, fusion or spec.fusion, weights or spec.weights, spec.alignment_bytes, spec.tiler
+                if alike not in stated:  # most machines differ in nothing but capacity and figures
+                    imported = read(model, tuple(sorted(settings.dims.items())), dtype)
+                    stated[alike] = state(imported, model.name, spec, settings)
+                for each, capacities in product(chosen, _capacities(flags["pads"], stated[alike], spec)):
+                    yield Case(stated[alike], spec, each, capacities, instead)
+
+
+def _declared(texts: tuple[str, ...], options: "Sequence[Options]", spec: "Hardware") -> "dict[Modes, list[Options]]":
+    """Each mode set with the solvers to run in it: the sets that are given, or the most that each solver can choose.
+
+    Raises InputError for a set in which a solver cannot run, and for a solver that is not there.
+    """
+    declared: dict[Modes, list[Options]] = {}
+    for each, text in product(options, texts or [None]):
+        modes = modes_of(text, [each.solver], spec)
+        check_choice(modes, each)
+        declared.setdefault(modes, []).append(each)
+    return {modes: list(dict.fromkeys(chosen)) for modes, chosen in declared.items()}
 
 
 def _dims(texts: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from cosma.solvers.options import Options, Result
 from cosma.solvers.programmes.compact import smallest_peak_bytes
 from cosma.solvers.registry import find
 from cosma.target.hardware import Hardware
+from cosma.target.mode_sets import modes_text
 from cosma.units import parse_bytes
 from cosma.workers.processes import Workers, memory_of
 
@@ -40,7 +41,8 @@ class Run:
         """The row as far as it is known beforehand: that of a run that was interrupted at once."""
         source, problem = self.prepared.source, self.prepared.problem
         return Compared(
-            model=source.model, dtype=source.dtype, fusion=source.fusion, weights=source.weights, budget=self.budget,
+            model=source.model, dtype=source.dtype, fusion=source.fusion, weights=source.weights,
+            modes=modes_text(source.modes), budget=self.budget,
             capacity_bytes=problem.memory.capacity_bytes, alignment_bytes=problem.memory.alignment_bytes,
             solver=self.options.solver, status="interrupted", compulsory_bytes=problem.compulsory_bytes, seconds=0.0,
             time_limit_s=self.options.time_limit_s, state_limit=self.options.state_limit,
@@ -158,7 +160,8 @@ def solved_row(run: Run) -> Compared:
     """Solve in this process; an error becomes a row as well."""
     begin = time.perf_counter()
     try:
-        row = _row(run.head, solve(run.prepared, run.hardware, run.options))
+        result = solve(run.prepared, run.hardware, run.options)
+        row = _row(run.head, result, len(run.prepared.problem.on_host))
     except CosmaError as error:
         row = replace(run.head, status="error", why=" ".join(str(error).split()))
     except MemoryError:
@@ -167,7 +170,7 @@ def solved_row(run: Run) -> Compared:
     return replace(row, seconds=seconds, proof_s=seconds if row.status == "optimal" else None)
 
 
-def _row(head: Compared, result: Result) -> Compared:
+def _row(head: Compared, result: Result, host_operators: int) -> Compared:
     """The row of a result, without the seconds that it took."""
     size, shortage = result.size, result.shortage
     return replace(
@@ -176,6 +179,7 @@ def _row(head: Compared, result: Result) -> Compared:
         non_compulsory_bytes=result.non_compulsory_bytes,
         bound_bytes=result.bound_bytes,
         gap=None if result.gap is None else round(result.gap, 6),
+        host_operators=None if result.plan is None else host_operators,
         first_s=None if result.first_s is None else round(result.first_s, 3),
         rows=None if size is None else size.rows,
         columns=None if size is None else size.columns,

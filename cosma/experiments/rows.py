@@ -38,6 +38,7 @@ class Compared(_Traffic):
     """A row of `cosma compare`: a solver on a problem, and what it took.
 
     budget: what the capacity was called. rows, columns, terms: of the largest programme. problem: a fingerprint.
+    modes, host_operators: as in `Swept`.
     """
 
     dims: ClassVar[str] = ""  # the columns that only `Swept` has and figures ask for
@@ -47,6 +48,7 @@ class Compared(_Traffic):
     dtype: Key[str | None]
     fusion: Key[str]
     weights: Key[bool]
+    modes: Key[str]
     budget: str
     capacity_bytes: Key[int]
     alignment_bytes: Key[int]
@@ -56,6 +58,7 @@ class Compared(_Traffic):
     non_compulsory_bytes: int | None = None
     bound_bytes: int | None = None
     gap: float | None = None
+    host_operators: int | None = None
     first_s: float | None = None
     proof_s: float | None = None
     seconds: float
@@ -76,8 +79,11 @@ class Compared(_Traffic):
 class Swept(_Traffic):
     """A row of `cosma whatif`: the least traffic on some hardware, and estimates of what it takes there.
 
-    instead: what was set in the spec. spec: a digest of the figures of the hardware. problem: a fingerprint.
-    moved_bytes: all traffic, compulsory included. macs: multiply-accumulates, None unless all are counted.
+    modes: the sets that were declared. instead: what was set in the spec. spec: a digest of the figures of the
+    hardware. problem: a fingerprint. smallest_capacity_bytes: below it some operator fits in no mode, or runs on the
+    host. moved_bytes: all traffic, compulsory included; streamed_bytes: what of it goes through buffers; tiles,
+    transfers: as a plan claims them. host_operators: how many run on the host. macs: multiply-accumulates, None unless
+    all are counted.
     """
 
     budget: ClassVar[str] = ""  # a column that only `Compared` has and figures ask for
@@ -87,6 +93,7 @@ class Swept(_Traffic):
     dtype: Key[str | None]
     fusion: Key[str]
     weights: Key[bool]
+    modes: Key[str]
     hardware: Key[str]
     instead: Key[str]
     spec: Key[str]
@@ -99,12 +106,17 @@ class Swept(_Traffic):
     problem: Key[str]
     version: Key[str]
     working_set_bytes: int
+    smallest_capacity_bytes: int
     status: Status
     compulsory_bytes: int
     non_compulsory_bytes: int | None
     bound_bytes: int | None
     gap: float | None
     moved_bytes: int | None
+    streamed_bytes: int | None
+    host_operators: int | None
+    tiles: int | None
+    transfers: int | None
     peak_use_bytes: int | None
     loads: int | None
     stores: int | None

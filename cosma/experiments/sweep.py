@@ -6,7 +6,7 @@ A case is one model, read in one way, for one kind of scratchpad and one solver;
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import cosma
@@ -16,6 +16,7 @@ from cosma.compile import Prepared, solve
 from cosma.errors import CosmaError
 from cosma.experiments.cache import Cache, code, digest
 from cosma.experiments.kept import Kept, keep, rebuild
+from cosma.experiments.row_files import columns
 from cosma.experiments.rows import WENT_WRONG, Status, Swept, key_of
 from cosma.experiments.staircase import Point, Probe, Search, staircase
 from cosma.instructions import runs_of
@@ -23,6 +24,7 @@ from cosma.plan import Plan
 from cosma.problem import Problem
 from cosma.solvers.options import Options, SearchOptions
 from cosma.target.hardware import Hardware
+from cosma.target.mode_sets import modes_text
 from cosma.workers.pool import Failed, Pool, processes
 
 
@@ -38,6 +40,10 @@ class Answer:
     non_compulsory_bytes: int | None = None
     bound_bytes: int | None = None
     peak_use_bytes: int | None = None
+    streamed_bytes: int | None = None
+    host_operators: int | None = None
+    tiles: int | None = None
+    transfers: int | None = None
     loads: int | None = None
     stores: int | None = None
     order: tuple[int, ...] = ()
@@ -49,6 +55,9 @@ class Answer:
         if self.non_compulsory_bytes is None or self.bound_bytes is None or self.peak_use_bytes is None:
             return None
         return Point(self.non_compulsory_bytes, self.bound_bytes, self.peak_use_bytes, self.order)
+
+
+_FACTS = [f.name for f in fields(Answer) if f.name in columns(Swept)]  # what a row has of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +86,16 @@ class Case:
         moved = None if cost is None else problem.compulsory_bytes + cost
         macs = None if problem.graph.uncounted else problem.graph.macs  # a part of them would pass for all
         estimates = Estimates(None, None, None, None, None) if moved is None else estimate(self.hardware, moved, macs)
+        facts: dict[str, Any] = {column: getattr(found, column) for column in _FACTS} | estimates.row()
         return Swept(
             model=source.model, dims=",".join(f"{k}={v}" for k, v in source.dims.items()), dtype=source.dtype,
-            fusion=source.fusion, weights=source.weights, hardware=self.hardware.name, instead=self.instead,
-            spec=figures_digest(self.hardware), alignment_bytes=problem.memory.alignment_bytes,
+            fusion=source.fusion, weights=source.weights, modes=modes_text(source.modes), hardware=self.hardware.name,
+            instead=self.instead, spec=figures_digest(self.hardware), alignment_bytes=problem.memory.alignment_bytes,
             capacity_bytes=probe.capacity_bytes, solver=self.options.solver, time_limit_s=self.options.time_limit_s,
             state_limit=self.options.state_limit, memory_limit_bytes=self.options.memory_limit_bytes,
             problem=source.fingerprint[7:19], version=cosma.__version__, working_set_bytes=problem.working_set_bytes,
-            status=found.status, compulsory_bytes=problem.compulsory_bytes, non_compulsory_bytes=cost,
-            bound_bytes=bound, gap=gap, moved_bytes=moved, peak_use_bytes=found.peak_use_bytes, loads=found.loads,
-            stores=found.stores, macs=macs, why=found.why, **estimates.row(),
+            smallest_capacity_bytes=problem.smallest_capacity_bytes, compulsory_bytes=problem.compulsory_bytes, gap=gap,
+            moved_bytes=moved, macs=macs, **facts,
         )  # fmt: skip
 
 
@@ -131,7 +140,8 @@ def _facts(plan: Plan, problem: Problem, bound_name: str) -> Answer:
     claims, order = plan.claims, tuple(v for v, _ in runs_of(schedule))
     return Answer(
         claims.status, bound_name, claims.non_compulsory_bytes, claims.bound_bytes, claims.peak_use_bytes,
-        loads=kinds.count("load"), stores=kinds.count("store"), order=order,
+        streamed_bytes=claims.streamed_bytes, host_operators=len(problem.on_host), tiles=claims.tiles,
+        transfers=claims.transfers, loads=kinds.count("load"), stores=kinds.count("store"), order=order,
     )  # fmt: skip
 
 
@@ -224,9 +234,9 @@ class _Driver:
     def _known(self, case: Case, probe: Probe) -> tuple[Answer | None, str]:
         """The answer if it is known, and the key of the question, "" where nothing fits."""
         problem = case.prepared.problem
-        if probe.capacity_bytes < problem.working_set_bytes:
-            shortage = problem.with_capacity(probe.capacity_bytes).shortage()
-            assert shortage is not None
+        fits = problem.uses_host or probe.capacity_bytes >= problem.smallest_capacity_bytes
+        shortage = None if fits else problem.with_capacity(probe.capacity_bytes).shortage()
+        if shortage is not None:
             return Answer("infeasible", f"operator {shortage.operator} needs {shortage.needed_bytes} B"), ""
         key = _key(case, probe)
         if self._cache is not None:
@@ -236,8 +246,7 @@ class _Driver:
         row = self._there.get(key_of(case.row(probe, Answer("interrupted", ""))))
         if row is None:
             return None, key
-        bytes_ = row.non_compulsory_bytes, row.bound_bytes, row.peak_use_bytes
-        return Answer(row.status, row.why, *bytes_, row.loads, row.stores), key
+        return Answer(**{column: getattr(row, column) for column in _FACTS}), key
 
     def _settle(self, progress: _Progress, i: int, found: Answer) -> Iterator[tuple[Swept, bool]]:
         """Record the answer to probe i; after the last of its round, start the next."""

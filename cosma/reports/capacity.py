@@ -27,6 +27,7 @@ class Series(NamedTuple):
     dtype: str | None
     fusion: str
     weights: bool
+    modes: str
     solver: str
     problem: str
     alignment_bytes: int
@@ -68,6 +69,8 @@ def word(column: str, value: Any) -> str:
     """A value of a column of `Series` in words."""
     if column == "weights":
         return "with weights" if value else "activations"
+    if column == "modes":
+        return f"modes: {value}"
     if column == "alignment_bytes":
         return f"aligned to {value} B"
     if column == "fusion":
@@ -121,7 +124,7 @@ def print_points(console: Console, rows: Sequence[Swept]) -> None:
     table.add_column("hardware", overflow="fold", min_width=20)
     for column in ("capacity", "status", "moved", "avoidable", "transfers", "compute", "energy"):
         table.add_column(column, justify="right", no_wrap=True)
-    kinds = [curve_of(row)._replace(alignment_bytes=1) for row in rows]  # alignment is a property of the hardware
+    kinds = _kinds(rows)
     names = labels(list(dict.fromkeys(kinds)))
     for row, kind in zip(rows[:_SHOWN], kinds, strict=False):
         table.add_row(
@@ -136,6 +139,21 @@ def print_points(console: Console, rows: Sequence[Swept]) -> None:
         console.print(f"and {len(rows) - _SHOWN} more rows; -o keeps all of them")
     print_reasons(console, rows)
     console.print(_ESTIMATES)
+
+
+def _kinds(rows: Sequence[Swept]) -> list[Series]:
+    """What each row is of, but for its hardware: the alignment, and the tiles that follow from that.
+
+    Problems are told apart where more than one is of the same kind on the same hardware: files of one name.
+    """
+    kinds = [curve_of(row)._replace(alignment_bytes=1, problem="") for row in rows]
+    points = {
+        (kind, row.hardware, row.instead, row.capacity_bytes, row.problem)
+        for kind, row in zip(kinds, rows, strict=True)
+    }
+    if len({point[:-1] for point in points}) == len(points):
+        return kinds
+    return [kind._replace(problem=row.problem) for kind, row in zip(kinds, rows, strict=True)]
 
 
 def print_reasons(console: Console, rows: Sequence[Swept]) -> None:

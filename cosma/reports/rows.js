@@ -37,5 +37,16 @@ function value(row, column) {
       .forEach((row) => table.tBodies[0].append(row));
   });
 });
+// One matrix at a time, the chosen one.
+const kind = document.getElementById("kind");
+
+function choose() {
+  document.querySelectorAll("figure.matrix").forEach((figure, i) => { figure.hidden = i !== kind.selectedIndex; });
+}
+
+if (kind) {
+  kind.addEventListener("change", choose);
+  choose();
+}
 find.addEventListener("input", filter);
 filter();

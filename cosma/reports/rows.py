@@ -16,13 +16,26 @@ from cosma.experiments.row_files import read_rows, to_csv
 from cosma.experiments.rows import KINDS, Compared, Row, Swept, key_of
 from cosma.experiments.staircase import knee, worth_of_next_kib
 from cosma.kinds import complain
-from cosma.reports import capacity, comparison, curves, pareto
+from cosma.reports import capacity, comparison, curves, matrix, pareto
 from cosma.reports.html import framed, packaged
 from cosma.target.hardware import load_hardware
 
 _DRAWN = (".png", ".svg", ".pdf")
 SUFFIXES = (".html", ".md", ".csv", *_DRAWN)
-_NUMBERS = ("_bytes", "_s", "_j", "_mib", "loads", "stores", "terms", "gap", "seconds")
+_NUMBERS = (
+    "_bytes",
+    "_s",
+    "_j",
+    "_mib",
+    "loads",
+    "stores",
+    "tiles",
+    "transfers",
+    "operators",
+    "terms",
+    "gap",
+    "seconds",
+)
 
 
 class Kind(NamedTuple):
@@ -41,6 +54,12 @@ FIGURES = {
         "plans at three capacities, else alike, with traffic that falls",
         "Non-compulsory traffic against capacity: the least, or the best found and a band down to the proven bound.",
     ),
+    "matrix": Kind(
+        matrix.charted,
+        matrix.draw,
+        "models on machines, more than one pair",
+        "All bytes moved over the compulsory ones.",
+    ),
     "pareto": Kind(
         capacity.planned,
         pareto.draw,
@@ -57,15 +76,16 @@ FIGURES = {
 # What a page and Markdown show of each row; CSV has all columns.
 _SHOWN = {
     Swept: (
-        "model", "dims", "dtype", "fusion", "weights", "hardware", "instead", "spec", "alignment_bytes",
-        "capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes", "non_compulsory_bytes", "bound_bytes",
-        "gap", "peak_use_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
+        "model", "dims", "dtype", "fusion", "weights", "modes", "hardware", "instead", "spec", "alignment_bytes",
+        "capacity_bytes", "solver", "status", "moved_bytes", "compulsory_bytes",
+        "non_compulsory_bytes", "bound_bytes", "gap", "streamed_bytes", "host_operators", "tiles", "transfers",
+        "peak_use_bytes", "smallest_capacity_bytes", "loads", "stores", "estimate_transfer_s", "estimate_compute_s",
         "estimate_overlapped_s", "estimate_serial_s", "estimate_transfer_energy_j", "why",
     ),
     Compared: (
-        "model", "dtype", "fusion", "weights", "budget", "capacity_bytes", "solver", "status", "compulsory_bytes",
-        "non_compulsory_bytes", "bound_bytes", "gap", "first_s", "proof_s", "seconds", "terms", "peak_memory_mib",
-        "why",
+        "model", "dtype", "fusion", "weights", "modes", "budget", "capacity_bytes", "solver", "status",
+        "compulsory_bytes", "non_compulsory_bytes", "bound_bytes", "gap", "host_operators", "first_s", "proof_s",
+        "seconds", "terms", "peak_memory_mib", "why",
     ),
 }  # fmt: skip
 
@@ -113,7 +133,11 @@ def draw(rows: Sequence[Row], form: str, figure: str | None = None) -> bytes:
 
 def _allowed(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each figure that can be drawn; first the figure that the rows were made for."""
-    order = ("curves", "pareto", "solvers") if isinstance(rows[0], Swept) else ("solvers", "curves", "pareto")
+    order = (
+        ("curves", "matrix", "pareto", "solvers")
+        if isinstance(rows[0], Swept)
+        else ("solvers", "curves", "matrix", "pareto")
+    )
     found = {name: FIGURES[name].shown(rows) for name in order}
     return {name: shown for name, shown in found.items() if shown}
 
@@ -169,6 +193,7 @@ def page(rows: Sequence[Row]) -> str:
         f"{'What if' if swept else 'Solvers compared'}: {len(rows):,} runs of {len(models)} models",
         packaged("rows.js"),
         summary=escape(_summary(rows)),
+        matrix=matrix.section(rows),
         figures="".join(_figures(rows)),
         staircases="".join(_staircases(rows)),
         assumptions=_assumptions(swept) if swept else "",
@@ -183,6 +208,8 @@ def _summary(rows: Sequence[Row]) -> str:
 
 def _figures(rows: Sequence[Row]) -> Iterator[str]:
     for name, shown in _allowed(rows).items():
+        if name == "matrix":  # a table of its own
+            continue
         svg = FIGURES[name].draw(shown, "svg").decode()
         caption = f"<figcaption>{escape(FIGURES[name].caption)}</figcaption>"
         yield f'<figure class="drawn">{svg[svg.index("<svg") :]}{caption}</figure>'

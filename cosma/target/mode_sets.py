@@ -41,6 +41,11 @@ def assumed(modes: Modes, hardware: Hardware) -> Modes:
     return tuple(name for name in modes if name not in dict(hardware.modes))
 
 
+def modes_text(modes: Modes) -> str:
+    """The mode sets as `parse_modes` reads them: each by its name, so that "all" of another version is another text."""
+    return ",".join(modes) or "paper"
+
+
 def problem_of(graph: Graph, memory: Memory, modes: Modes, tiler: Tiler) -> Problem:
     """The problem of running a graph: with streams and tiles, and on the host what fits in none of them, or neither."""
     if "tile" not in modes:

@@ -230,11 +230,12 @@ def test_single_operator(run, tmp_path: Path) -> None:
 def rows(tmp_path_factory) -> list[dict]:
     """Two rows of compare and two of whatif."""
     line = {
-        "model": "m.onnx", "dtype": None, "fusion": "none", "weights": False, "alignment_bytes": 1, "solver": "auto",
-        "status": "optimal", "compulsory_bytes": 64, "gap": 0.0, "time_limit_s": 1.0, "state_limit": 1,
+        "model": "m.onnx", "dtype": None, "fusion": "none", "weights": False, "modes": "tile", "alignment_bytes": 1,
+        "solver": "auto", "status": "optimal", "compulsory_bytes": 64, "gap": 0.0, "time_limit_s": 1.0, "state_limit": 1,
         "memory_limit_bytes": 1, "problem": "p", "version": "0", "why": "",
     }  # fmt: skip
     alone = {"dims": "", "hardware": "any", "instead": "", "spec": "s", "working_set_bytes": 64}
+    alone |= {"smallest_capacity_bytes": 64}
     unknown = dict.fromkeys(
         set(columns(Swept)) - {*line, *alone, "capacity_bytes", "non_compulsory_bytes", "bound_bytes"}
     )

@@ -22,7 +22,7 @@ from cosma.workers import pool
 from tests.conftest import MODELS, spawn
 
 TINY = MODELS / "tiny_branches.onnx"
-ARGS = ["whatif", TINY, "--dtype", "int8", "--scratchpad", "auto", "--jobs", 1, "--json"]
+ARGS = ["whatif", TINY, "--dtype", "int8", "--scratchpad", "auto", "--modes", "paper", "--jobs", 1, "--json"]
 
 
 @pytest.fixture(autouse=True)

@@ -220,3 +220,22 @@ def test_without_and_stats_on_the_command_line(run, tmp_path: Path) -> None:
     assert "--without 'magic': no such strengthening" in run(*flags, "--without", "magic").err
     assert run("solvers", "--json").json[0]["name"] == "auto"
     assert "paper-peak" in run("solvers").out
+
+
+def test_modes_are_all_where_every_solver_can_choose_and_a_column(run, tmp_path: Path) -> None:
+    args = ["compare", TINY, "--dtype", "int8", "--budgets", "4KiB", "--json", "--solvers"]
+    chosen = run(*args, "auto,compact").json
+    assert {row["modes"] for row in chosen} == {"tile"}
+    assert {(row["status"], row["host_operators"]) for row in chosen} <= {("optimal", 0), ("feasible", 0)}
+    assert {row["modes"] for row in run(*args, "auto,best-fit").json} == {"paper"}
+    assert {row["modes"] for row in run(*args, "auto", "--modes", "paper").json} == {"paper"}
+    refused = run(*args, "auto,best-fit", "--modes", "all")
+    assert refused.code == 2
+    assert "solver 'best-fit' cannot choose how operators run; use --modes paper, or one of auto" in refused.err
+    assert "| modes |" in _markdown(run, tmp_path)
+
+
+def _markdown(run, folder: Path) -> str:
+    rows = folder / "rows.csv"
+    assert run("compare", TINY, "--dtype", "int8", "--budgets", "4KiB", "--solvers", "auto", "-o", rows).code == 0
+    return run("report", rows).out

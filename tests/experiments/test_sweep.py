@@ -20,7 +20,7 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_staircase_table_rows_and_figure(run, tmp_path: Path) -> None:
     rows, plot = tmp_path / "rows.csv", tmp_path / "curve.svg"
-    args = ["whatif", TINY, "--dtype", "int8", "--scratchpad", "auto", "--jobs", 1]
+    args = ["whatif", TINY, "--dtype", "int8", "--scratchpad", "auto", "--modes", "paper", "--jobs", 1]
     outcome = run(*args, "-o", rows, "--plot", plot)
     assert outcome.code == 0, outcome.err
     assert "2 steps, 2 proved" in outcome.out or "steps" in outcome.out
@@ -69,9 +69,8 @@ def test_symbolic_dimensions_are_swept(run, tmp_path: Path) -> None:
 
 
 def test_ranges_and_what_does_not_fit(run) -> None:
-    outcome = run(
-        "whatif", TINY, "--dtype", "int8", "--scratchpad", "1KiB:8KiB:x2,5KiB:6KiB:+512B,M_R", "--jobs", 1, "--json"
-    )
+    sizes = "1KiB:8KiB:x2,5KiB:6KiB:+512B,M_R"
+    outcome = run("whatif", TINY, "--dtype", "int8", "--scratchpad", sizes, "--modes", "paper", "--jobs", 1, "--json")
     found = {r["capacity_bytes"]: r for r in outcome.json}
     assert list(found) == [1024, 2048, 4096, 5120, 5632, 6144, 8192]
     assert found[4096]["status"] == "infeasible"
@@ -108,6 +107,11 @@ def test_ranges_and_what_does_not_fit(run) -> None:
         ([], "no hardware given"),
         (["--scratchpad", "8KiB", "--dask", "tcp://127.0.0.1:1"], "no scheduler with workers answers"),
         (["--scratchpad", "8KiB", "--solver", "magic"], "no such solver"),
+        (["--scratchpad", "8KiB", "--modes", "tiles"], "'tiles' is unknown"),
+        (
+            ["--scratchpad", "8KiB", "--modes", "all", "--solver", "joint"],
+            "cannot choose how operators run; use --modes",
+        ),
         (["--scratchpad", "8KiB", "-o", "rows.txt"], "use .csv or .jsonl"),
     ],
 )
@@ -150,8 +154,8 @@ def test_two_files_of_one_name_are_two_curves(run, tmp_path: Path) -> None:
     for folder, source in (("a", TINY), ("b", MODELS / "tiny_chain.onnx")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "m.onnx").write_bytes(source.read_bytes())
-    args = [tmp_path / "a/m.onnx", tmp_path / "b/m.onnx", "--dtype", "int8", "--scratchpad", "auto", "--jobs", 1]
-    outcome = run("whatif", *args, "--plot", tmp_path / "m.png")
+    args = ["--dtype", "int8", "--scratchpad", "auto", "--modes", "paper", "--jobs", 1]
+    outcome = run("whatif", tmp_path / "a/m.onnx", tmp_path / "b/m.onnx", *args, "--plot", tmp_path / "m.png")
     assert outcome.out.count("m, problem ") == 2
 
 
@@ -168,9 +172,40 @@ def test_what_went_wrong_is_tried_again(run, tmp_path: Path) -> None:
 
 def test_reasons_are_told_and_nothing_planned_is_infeasible(run, tmp_path: Path) -> None:
     plot = tmp_path / "x.png"
-    outcome = run("whatif", TINY, "--dtype", "int8", "--scratchpad", "1KiB,2KiB", "--jobs", 1, "--plot", plot)
+    args = ["--dtype", "int8", "--scratchpad", "1KiB,2KiB", "--modes", "paper", "--jobs", 1]
+    outcome = run("whatif", TINY, *args, "--plot", plot)
     assert outcome.code == 3
     assert outcome.err == f"cosma: warning: no row has a plan; {plot} is not drawn\n"
     assert not plot.exists()
     assert "infeasible, operator" in outcome.out
     assert "needs 5120 B (2 rows)" in outcome.out
+
+
+def test_modes_are_swept_and_each_solver_has_the_most_that_it_can_choose(run, tmp_path: Path) -> None:
+    """Of the same mode set in two words there is one row; below M_R only streams help; at 2 bytes only the host."""
+    args = ["whatif", TINY, "--dtype", "int8", "--scratchpad", "2B,4KiB", "--no-cache", "--jobs", 1, "--json"]
+    rows = run(*args, "--modes", "all", "--modes", "tile", "--modes", "paper").json
+    found = {(row["modes"], row["capacity_bytes"]): row for row in rows}
+    assert len(rows) == len(found) == 4
+    assert found["paper", 4096]["status"] == "infeasible"
+    assert found["paper", 4096]["smallest_capacity_bytes"] == found["paper", 4096]["working_set_bytes"] == 5120
+    streamed, hosted = found["tile", 4096], found["tile", 2]
+    assert streamed["smallest_capacity_bytes"] <= 4096 < streamed["working_set_bytes"]
+    assert 0 < streamed["streamed_bytes"] <= streamed["moved_bytes"]
+    assert streamed["host_operators"] == 0 < hosted["host_operators"]
+    assert streamed["tiles"] > 0
+    assert streamed["transfers"] > streamed["loads"] + streamed["stores"]
+    default = run(*args, "--solver", "auto", "--solver", "joint").json
+    assert {(row["solver"], row["modes"]) for row in default} == {("auto", "tile"), ("joint", "paper")}
+
+
+def test_stored_rows_say_all_that_new_ones_do(run, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    args = ["whatif", TINY, "--dtype", "int8", "--hw", "simba_chiplet", "--hw", "gap8", "--jobs", 1, "-o", rows]
+    first = run(*args, "--json").json
+    assert {row["modes"] for row in first} == {"tile"}
+    assert run(*args, "--json").json == first
+    rows.write_text(rows.read_text().replace(",modes", ""))
+    old = run(*args)
+    assert (old.code, old.err.count("\n")) == (2, 1)
+    assert "holds other rows than this command writes" in old.err

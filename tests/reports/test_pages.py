@@ -314,7 +314,7 @@ def rows(run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     tiny = [MODELS / "tiny_branches.onnx", "--dtype", "int8"]
     if not compared.exists():
-        assert run("whatif", *tiny, "--scratchpad", "auto", "--jobs", 1, "-o", swept).code == 0
+        assert run("whatif", *tiny, "--scratchpad", "auto", "--modes", "paper", "--jobs", 1, "-o", swept).code == 0
         assert run("whatif", *tiny, "--hw", "all", "--jobs", 1, "-o", swept).code == 0
         assert run("compare", *tiny, "--solvers", "auto,best-fit", "-o", compared).code == 0
     return swept, compared
@@ -351,7 +351,7 @@ def test_the_page_of_rows_holds_steps_and_assumptions(run, rows: tuple[Path, Pat
     out = tmp_path / "page.html"
     run("report", rows[0], "-o", out)
     page = out.read_text()
-    assert page.count("<figure") == 2
+    assert page.count("<figure") == 3
     assert "proved</summary>" in page
     assert "gemmini_default</summary>" in page
     assert "Bytes are facts." in page
@@ -385,14 +385,14 @@ def test_the_page_of_rows_filters_and_sorts(
     out = folder / "rows.html"
     run("report", rows[0], "-o", out)
     look(browser, out, width, scheme)
-    shown = "return [...document.querySelectorAll('#rows tbody tr')].filter((r) => !r.hidden).map((r) => r.cells[6].textContent)"
+    shown = "return [...document.querySelectorAll('#rows tbody tr')].filter((r) => !r.hidden).map((r) => r.cells[7].textContent)"
     assert len(browser.execute_script(shown)) == len(run("report", rows[0], "--json").json)
     find(browser, "#find").send_keys("gemmini optimal")
     assert browser.execute_script(shown) == ["262,144"]
     find(browser, "#find").clear()
     find(browser, "#find").send_keys(" ")
     heads = browser.find_elements("css selector", "#rows th button")
-    browser.execute_script("arguments[0].click()", heads[6])
+    browser.execute_script("arguments[0].click()", heads[7])
     sizes = [int(text.replace(",", "")) for text in browser.execute_script(shown)]
     assert sizes == sorted(sizes)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")

@@ -21,11 +21,18 @@ from cosma.reports.rows import draw, markdown, page
 from cosma.target.hardware import load_hardware
 
 COMMON = {
-    "model": "m.onnx", "dtype": "int8", "fusion": "none", "weights": False, "alignment_bytes": 1, "solver": "auto",
+    "model": "m.onnx", "dtype": "int8", "fusion": "none", "weights": False, "modes": "paper", "alignment_bytes": 1, "solver": "auto",
     "time_limit_s": 60.0, "state_limit": 1, "memory_limit_bytes": 1, "problem": "p", "version": "0", "gap": 0.0,
     "status": "optimal", "compulsory_bytes": 100, "why": "",
 }  # fmt: skip
-ALONE = {"dims": "", "hardware": "any", "instead": "", "spec": "0", "working_set_bytes": 1}
+ALONE = {
+    "dims": "",
+    "hardware": "any",
+    "instead": "",
+    "spec": "0",
+    "working_set_bytes": 1,
+    "smallest_capacity_bytes": 1,
+}
 
 
 def swept(capacity_bytes: int, cost: int, **others: Any) -> Swept:

@@ -94,7 +94,8 @@ def test_killed_workers_are_survived(tmp_path: Path) -> None:
 def interrupted_sweep(*args: object) -> list[str]:
     return [
         sys.executable, "-m", "cosma", "whatif", str(MODELS / "resnet50.onnx"), str(MODELS / "densenet121.onnx"),
-        "--dtype", "int8", "--fusion", "pointwise", "--scratchpad", "1500KiB:2500KiB:+50KiB", *map(str, args),
+        "--dtype", "int8", "--fusion", "pointwise", "--scratchpad", "1500KiB:2500KiB:+50KiB",
+        "--modes", "paper", *map(str, args),
     ]  # fmt: skip
 
 
