@@ -55,13 +55,12 @@ class Problem:
 
     Given: the scratchpad; for each operator its modes (default: the paper's one); and whether operators that fit in
     none of these run on the host (`uses_host`), in a mode that is added to their others; what the machine's tiles are
-    like, by which tilings are counted again. Derived: `sizes[a]`, aligned
-    up; `operands[v]`; `working_sets[v]`, the bytes that v takes with every operand resident, in the mode that takes
-    least; `least_bytes[v]`, the same over all its runs in the scratchpad; `runs[v]`, a run that fits: with every
-    operand resident if that does, or else with the least bytes; `on_host`, the operators that run there;
-    `has_choices`, whether an operator can be run otherwise than with every operand where it lies; `compulsory_bytes`,
-    of all tensors. Raises InputError where sizes add up to 2^63 or more, ValueError for modes that are none of their
-    operator.
+    like, by which tilings are counted again. Derived: `sizes[a]`, aligned up; `operands[v]`; `working_sets[v]`, the
+    bytes that v takes with every operand resident, in the mode that takes least; `least_bytes[v]`, the same over all
+    its runs in the scratchpad; `runs[v]`, a run to begin with: with every operand resident if that fits, else one that
+    fits and moves little, else the smallest; `on_host`, the operators that run there; `has_choices`, whether an
+    operator can be run otherwise than with every operand where it lies; `compulsory_bytes`, of all tensors. Raises
+    InputError where sizes add up to 2^63 or more, ValueError for modes that are none of their operator.
     """
 
     graph: Graph
@@ -96,8 +95,10 @@ class Problem:
         least = [self._least(v, self._ends(v)) for v in range(len(operators))] if self.has_choices else whole
         object.__setattr__(self, "working_sets", tuple(size for size, _ in whole))
         object.__setattr__(self, "least_bytes", tuple(size for size, _ in least))
-        fitting = (w if w[0] <= self.memory.capacity_bytes else n for w, n in zip(whole, least, strict=True))
-        object.__setattr__(self, "runs", tuple(run for _, run in fitting))
+        capacity = self.memory.capacity_bytes
+        ends = (run if size <= capacity else self._cheapest(v) for v, (size, run) in enumerate(whole))
+        runs = (run or smallest for run, (_, smallest) in zip(ends, least, strict=True))
+        object.__setattr__(self, "runs", tuple(runs))
         object.__setattr__(self, "on_host", ())
         if self.uses_host and max(self.least_bytes) > self.memory.capacity_bytes:
             self._send_to_host()
@@ -132,6 +133,16 @@ class Problem:
             yield Run(number)
             smaller = (s.tensor for s in mode.streams if self.aligned(s.buffer_bytes) < self.sizes[s.tensor])
             yield Run(number, frozenset(smaller))
+
+    def _cheapest(self, v: int) -> Run | None:
+        """Of the smallest run of each mode the first that fits and moves the fewest bytes; None if none fits."""
+        found = [(run, self.effects(v, run)) for run in self._ends(v)] if self.has_choices else []
+        moved = [
+            (e.moved_bytes + sum(self.sizes[a] for a in e.resident), run)
+            for run, e in found
+            if self.bytes_of(e) <= self.memory.capacity_bytes
+        ]
+        return min(moved, key=lambda x: x[0])[1] if moved else None
 
     def _least(self, v: int, runs: Iterable[Run]) -> tuple[int, Run]:
         """The first run that takes the fewest bytes, with these."""
