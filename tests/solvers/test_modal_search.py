@@ -19,6 +19,7 @@ from cosma.solvers.search.fronts import Menus
 from cosma.solvers.search.modal import ModalSpace
 from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_parts import modal_part
+from cosma.solvers.search.modal_prices import StreamPotentials, alone_or_priced
 from cosma.solvers.search.parts import split
 from cosma.solvers.search.space import Rules, State, bits
 from cosma.solvers.search.strategies import beam, best_first
@@ -77,7 +78,7 @@ def agree(problem: Problem, seed: int) -> int:
     best = oracle.least_traffic(problem)
     space = whole(problem)
     assert space.base <= best, seed
-    for rules, to_come in itertools.product(ALL_RULES, (nothing, Alone(space).to_come)):
+    for rules, to_come in itertools.product(ALL_RULES, (nothing, Alone(space).to_come, alone_or_priced(space))):
         found = best_first(space, to_come, BIG, NO_LIMIT, FOREVER, rules)
         assert (found.cost, found.bound, found.complete) == (best, best, True), (seed, rules)
     return best
@@ -258,18 +259,45 @@ def test_windows_add_up_to_a_lower_bound() -> None:
     assert positive > 20
 
 
-def test_what_operators_move_alone_never_exceeds_what_is_still_paid() -> None:
-    used = 0
+def spaces_of(seed: int) -> list[ModalSpace]:
+    """A whole problem, or the parts of one, from each entry state."""
+    if seed % 3:
+        return [whole(problem_of(seed))]
+    found = chain(chain_with_modes(seed))
+    return [found.space(k, entry) for k in range(len(found.parts)) for entry in range(3 if k else 1)]
+
+
+@pytest.mark.parametrize("kind", [Alone, StreamPotentials])
+def test_bounds_never_exceed_what_is_still_paid(kind: type[Alone | StreamPotentials]) -> None:
+    """In states that a schedule without any rule meets, with exact costs of the rest to compare with."""
+    tight_ones = 0
     for seed in range(300):
-        space = whole(problem_of(seed))
-        alone = Alone(space)
-        used += alone.to_come(space.start()) > 0
-        rng, state = random.Random(seed), space.start()
-        while state.executed != space.everything:
-            rest = best_first(_From(space, state), nothing, BIG, NO_LIMIT, FOREVER).cost
-            assert alone.to_come(state) <= rest, seed
-            state = rng.choice(list(space.steps(state, BIG, Rules(False, False, False, False))))[2]
-    assert used > 50
+        for space in spaces_of(seed):
+            bound = kind(space)
+            rng, state = random.Random(seed), space.start()
+            while state.executed != space.everything:
+                rest = best_first(_From(space, state), nothing, BIG, NO_LIMIT, FOREVER).cost
+                assert bound.to_come(state) <= rest, seed
+                tight_ones += 0 < rest == bound.to_come(state)
+                state = rng.choice(list(space.steps(state, BIG, Rules(False, False, False, False))))[2]
+    assert tight_ones > 100
+
+
+def test_any_prices_give_a_bound() -> None:
+    """Prices that no solver has seen: a bound rests on none of its arithmetic."""
+    for seed in range(200):
+        for space in spaces_of(seed):
+            bound = StreamPotentials(space)
+            rng = random.Random(seed)
+            for table in (getattr(bound.prices, f) for f in ("room", "back", "copy", "host", "first")):
+                for key in table:
+                    table[key] = rng.choice((0, table[key], rng.randrange(2 << 20), rng.randrange(8 << 20)))
+            bound.value()
+            state = space.start()
+            while state.executed != space.everything:
+                rest = best_first(_From(space, state), nothing, BIG, NO_LIMIT, FOREVER).cost
+                assert bound.to_come(state) <= rest, seed
+                state = rng.choice(list(space.steps(state, BIG, Rules(False, False, False, False))))[2]
 
 
 class _From:

@@ -11,8 +11,8 @@ from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers.search.bounds import Potentials
 from cosma.solvers.search.fronts import Menus
-from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_parts import modal_part
+from cosma.solvers.search.modal_prices import alone_or_priced
 from cosma.solvers.search.space import Space, part
 from cosma.solvers.search.strategies import best_first
 
@@ -53,7 +53,7 @@ def modal_window_bound(menus: Menus, pieces: Sequence[Sequence[int]], deadline: 
             break
         space = modal_part(menus, piece)
         if space.key not in solved:
-            found = best_first(space, Alone(space).to_come, _NO_CUTOFF, _STATES, deadline)
+            found = best_first(space, alone_or_priced(space), _NO_CUTOFF, _STATES, deadline)
             solved[space.key] = found.bound
             states += found.states
         total += solved[space.key]

@@ -1,0 +1,65 @@
+"""The ways to run an operator as points of a linear programme: what is streamed, bytes too many, bytes moved."""
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from typing import NamedTuple
+
+from cosma.solvers.search.modal import ModalSpace
+
+_MOST_STREAMED = 6  # operands that may be streamed; all their sets are listed
+
+
+class Way(NamedTuple):
+    """Masks of the inputs and outputs (tensors) that are streamed; bytes that others must be out; bytes moved."""
+
+    read: int
+    written: int
+    excess: int
+    moved: int
+
+
+def ways_of(space: ModalSpace, v: int, forced: int) -> list[Way]:
+    """The ways of operator v while `forced` bytes are pending besides; empty where its sets are too many to list.
+
+    A way that takes w bytes needs max(0, forced + w - capacity) of the pending ones out. Of each set of streamed operands
+    only the vertices of the lower hull of (excess, moved) are kept: at non-negative prices of both another is never cheapest.
+    """
+    menu = space.menus[v]
+    free = [slot for slot in space.slots[v] if slot.is_streamable]
+    if len(free) > _MOST_STREAMED:
+        return []
+    found = []
+    for count in range(len(free) + 1):
+        for chosen in combinations(free, count):
+            mask = sum(1 << slot.position for slot in chosen)
+            whole = sum(space.sizes[s.tensor] for s in space.slots[v] if not mask >> s.position & 1)
+            read = sum(1 << s.tensor for s in chosen if not s.is_written)
+            written = sum(1 << s.tensor for s in chosen if s.is_written)
+            points = (p for o in menu.overwriting if not o & mask for p in _points(space, v, mask, o, whole))
+            found += [Way(read, written, e, moved) for e, moved in _hull((max(0, forced + n), m) for n, m in points)]
+    return found
+
+
+def _points(space: ModalSpace, v: int, streamed: int, overwritten: int, whole: int) -> Iterator[tuple[int, int]]:
+    """(bytes beyond the capacity, at most 0; bytes moved) of the ways that fit with `whole` bytes of other operands."""
+    front = space.menus[v].front(streamed, overwritten)
+    for room, moved in zip(front.room, front.moved, strict=True):
+        if room + whole <= space.capacity:
+            yield room + whole - space.capacity, moved
+
+
+def _hull(points: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The vertices of the lower left hull."""
+    hull: list[tuple[int, int]] = []
+    for x, y in sorted(points):
+        if hull and y >= hull[-1][1]:
+            continue
+        while len(hull) > 1 and _is_above(hull[-2], hull[-1], (x, y)):
+            hull.pop()
+        hull.append((x, y))
+    return hull
+
+
+def _is_above(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> bool:
+    """Whether b is on or above the line from a to c."""
+    return (b[1] - a[1]) * (c[0] - a[0]) >= (c[1] - a[1]) * (b[0] - a[0])
