@@ -19,7 +19,7 @@ from cosma.solvers.search.fronts import Menus
 from cosma.solvers.search.modal import ModalSpace
 from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_parts import modal_part
-from cosma.solvers.search.modal_prices import StreamPotentials, alone_or_priced
+from cosma.solvers.search.modal_prices import Priced, alone_or_priced
 from cosma.solvers.search.parts import split
 from cosma.solvers.search.space import Rules, State, bits
 from cosma.solvers.search.strategies import beam, best_first
@@ -267,8 +267,8 @@ def spaces_of(seed: int) -> list[ModalSpace]:
     return [found.space(k, entry) for k in range(len(found.parts)) for entry in range(3 if k else 1)]
 
 
-@pytest.mark.parametrize("kind", [Alone, StreamPotentials])
-def test_bounds_never_exceed_what_is_still_paid(kind: type[Alone | StreamPotentials]) -> None:
+@pytest.mark.parametrize("kind", [Alone, Priced])
+def test_bounds_never_exceed_what_is_still_paid(kind: type[Alone | Priced]) -> None:
     """In states that a schedule without any rule meets, with exact costs of the rest to compare with."""
     tight_ones = 0
     for seed in range(300):
@@ -287,7 +287,7 @@ def test_any_prices_give_a_bound() -> None:
     """Prices that no solver has seen: a bound rests on none of its arithmetic."""
     for seed in range(200):
         for space in spaces_of(seed):
-            bound = StreamPotentials(space)
+            bound = Priced(space)
             rng = random.Random(seed)
             for table in (getattr(bound.prices, f) for f in ("room", "back", "copy", "host", "first")):
                 for key in table:

@@ -1,4 +1,4 @@
-"""The ways to run an operator as points of a linear programme: what is streamed, bytes too many, bytes moved."""
+"""Ways to run an operator as points of a linear programme: what is streamed, bytes too many, bytes moved."""
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations
@@ -10,19 +10,19 @@ _MOST_STREAMED = 6  # operands that may be streamed; all their sets are listed
 
 
 class Way(NamedTuple):
-    """Masks of the inputs and outputs (tensors) that are streamed; bytes that others must be out; bytes moved."""
+    """The mask of tensors that are streamed; bytes of what is pending that have to be out for it; bytes moved."""
 
-    read: int
-    written: int
+    streamed: int
     excess: int
     moved: int
 
 
-def ways_of(space: ModalSpace, v: int, forced: int) -> list[Way]:
-    """The ways of operator v while `forced` bytes are pending besides; empty where its sets are too many to list.
+def ways_of(space: ModalSpace, v: int, pending: int) -> list[Way]:
+    """The ways of operator v while `pending` bytes are pending; empty where its sets of operands are too many to list.
 
-    A way that takes w bytes needs max(0, forced + w - capacity) of the pending ones out. Of each set of streamed operands
-    only the vertices of the lower hull of (excess, moved) are kept: at non-negative prices of both another is never cheapest.
+    A way that takes w bytes needs max(0, pending + w - capacity) of the pending ones out. Of each set of streamed
+    operands only the vertices of the lower hull of (excess, moved) are kept: where neither has a negative price another
+    is never cheapest.
     """
     menu = space.menus[v]
     free = [slot for slot in space.slots[v] if slot.is_streamable]
@@ -33,10 +33,10 @@ def ways_of(space: ModalSpace, v: int, forced: int) -> list[Way]:
         for chosen in combinations(free, count):
             mask = sum(1 << slot.position for slot in chosen)
             whole = sum(space.sizes[s.tensor] for s in space.slots[v] if not mask >> s.position & 1)
-            read = sum(1 << s.tensor for s in chosen if not s.is_written)
-            written = sum(1 << s.tensor for s in chosen if s.is_written)
+            streamed = sum(1 << s.tensor for s in chosen)
             points = (p for o in menu.overwriting if not o & mask for p in _points(space, v, mask, o, whole))
-            found += [Way(read, written, e, moved) for e, moved in _hull((max(0, forced + n), m) for n, m in points)]
+            hull = _hull((max(0, pending + n), moved) for n, moved in points)
+            found += [Way(streamed, excess, moved) for excess, moved in hull]
     return found
 
 
