@@ -71,26 +71,21 @@ class Priced:
         inputs = {slot.tensor for slot in space.slots[v] if not slot.is_written}
         loads = {t: min(0, space.sizes[t] * SCALE - self._brought[t, v]) for t in inputs}
         sent = {t: self._copied[t] - prices.first.get(t, 0) for t in space.outputs[v]}
-        if not self.rows.ways[v]:
-            return self._unlisted(v, loads, sent)
         room = prices.room.get(v, 0)
         total = sum(loads.values()) - menu.floor * SCALE
         for t in bits(self.rows.pending[v]):
             total -= max(0, space.sizes[t] * room - prices.back.get((t, v), 0) - prices.copy.get((t, v), 0))
         worth = {t: self._brought[t, v] + loads[t] for t in inputs} | sent
+        if v in self.rows.loose:
+            return total + self._loosely(v, room, worth)
         ways = self.rows.ways[v]
         return total + min(w.moved * SCALE + w.excess * room - sum(worth[t] for t in bits(w.streamed)) for w in ways)
 
-    def _unlisted(self, v: int, loads: dict[int, int], sent: dict[int, int]) -> int:
-        """The same for an operator whose ways are not listed: each operand on its own, whether or not all fit."""
-        total = 0
-        for position, t, is_written, is_streamable in self.space.slots[v]:
-            if is_written:
-                total += min(0, -sent[t])
-            else:
-                least = self.space.menus[v].least_moved[position] * SCALE - self._brought[t, v]
-                total += min(0, loads[t], least if is_streamable else 0)
-        return total
+    def _loosely(self, v: int, room: int, worth: dict[int, int]) -> int:
+        """What an operator adds whose ways are not listed: each operand is streamed or not on its own."""
+        loose = self.rows.loose[v]
+        streamed = (moved * SCALE - freed * room - worth[t] for t, freed, moved in loose.streams)
+        return self.space.menus[v].floor * SCALE + loose.excess * room + sum(min(0, n) for n in streamed)
 
     def to_come(self, state: State) -> int:
         """A lower bound on the bytes that are charged from `state` on."""

@@ -5,7 +5,8 @@ stored; z[t,v]: it is pending while v runs, and out. Y[t,r] is the sum of y[r,w]
 
     minimise   sum moved[v,w] y[v,w]  +  sum size[t] x[t,r]  +  sum store[t] s[t]
     subject to sum of y[v,w] over w = 1
-      room     sum of size[t] z[t,v] over what is pending >= sum of excess[v,w] y[v,w]
+      room     sum of size[t] z[t,v] over what is pending >= sum of excess[v,w] y[v,w]; where ways are not listed
+               >= excess[v] less sum of freed[t,v] Y[t,v]
       back     z[t,v] <= sum of x[t,r] + Y[t,r] over readers r that are no ancestors of v
       copy     z[t,v] <= s[t] + Y[t,writer],  and  host     x[t,r] + Y[t,r] <= s[t] + Y[t,writer]
       first    Y[t,writer], or 1 if t is out at the start, <= sum of x[t,r] + Y[t,r] over all readers
@@ -18,7 +19,7 @@ from typing import Any
 
 from cosma.solvers.search.bounds import pending_across
 from cosma.solvers.search.modal import ModalSpace
-from cosma.solvers.search.modal_ways import ways_of
+from cosma.solvers.search.modal_ways import Loose, loose_of, ways_of
 from cosma.solvers.search.space import bits
 
 SCALE = 1 << 20  # integer units of a price
@@ -42,8 +43,8 @@ class Prices:
 
 
 class Rows:
-    """What the rows are about: by operator the tensors pending (a mask) and its ways; by tensor its readers here (a
-    mask) and its writer or -1."""
+    """What the rows are about: by operator the tensors pending (a mask) and its ways, or what is known of it
+    without listing them; by tensor its readers here (a mask) and its writer or -1."""
 
     def __init__(self, space: ModalSpace) -> None:
         count = len(space.operators)
@@ -51,6 +52,8 @@ class Rows:
         self.pending = pending_across(space)[:count]
         pending_bytes = [sum(space.sizes[t] for t in bits(mask)) for mask in self.pending]
         self.ways = [ways_of(space, v, pending) for v, pending in enumerate(pending_bytes)]
+        unlisted = (v for v, ways in enumerate(self.ways) if not ways)
+        self.loose = {v: loose_of(space, v, pending_bytes[v]) for v in unlisted}
         self.readers = [mask & space.everything for mask in space.readers]
         self.writer = [-1] * len(space.sizes)
         for v, outputs in enumerate(space.outputs):
@@ -82,14 +85,17 @@ class Programme:
         self.objective.SetMinimization()
         space, tensors = self.space, range(len(rows.space.sizes))
         self.ways = [[self._variable(way.moved) for way in ways] for ways in rows.ways]
+        self.loose = {
+            (t, v): self._variable(moved, 1) for v, loose in rows.loose.items() for t, _, moved in loose.streams
+        }
         self.loads = {(t, r): self._variable(space.sizes[t]) for t in tensors for r in bits(rows.readers[t])}
         stored = [t for t in tensors if rows.is_stored(t)]
         self.stores = {t: self._variable(space.eviction[t] - space.sizes[t]) for t in stored}
         for ways in filter(None, self.ways):
             self._row(ways, (), 1)
 
-    def _variable(self, cost: int) -> Any:
-        variable = self.solver.NumVar(0, self.solver.infinity(), "")
+    def _variable(self, cost: int, most: int | None = None) -> Any:
+        variable = self.solver.NumVar(0, self.solver.infinity() if most is None else most, "")
         self.objective.SetCoefficient(variable, cost)
         return variable
 
@@ -102,12 +108,14 @@ class Programme:
         return row
 
     def _streams(self, t: int, v: int) -> list[Any]:
-        """Y[t,v], for a reader or the writer of t; at most 1, at no cost, where the ways of v are not listed."""
-        if v < 0:
-            return []
-        if not self.rows.ways[v]:
-            return [self.solver.NumVar(0, 1, "")]
-        return [y for y, way in zip(self.ways[v], self.rows.ways[v], strict=True) if way.streamed >> t & 1]
+        """Y[t,v], for a reader or the writer of t."""
+        if (t, v) in self.loose:
+            return [self.loose[t, v]]
+        return (
+            []
+            if v < 0
+            else [y for y, way in zip(self.ways[v], self.rows.ways[v], strict=True) if way.streamed >> t & 1]
+        )
 
     def _brought(self, t: int, readers: int) -> list[Any]:
         """x[t,r] + Y[t,r] over readers r."""
@@ -119,7 +127,7 @@ class Programme:
 
     def prices(self) -> Prices:
         """The prices at the optimum, rounded down; none if the solver fails."""
-        rows = [row for v, ways in enumerate(self.ways) if ways for row in self._rows_of_operator(v)]
+        rows = [row for v in range(len(self.ways)) for row in self._rows_of_operator(v)]
         rows += [row for t in range(len(self.space.sizes)) for row in self._rows_of_tensor(t)]
         prices = Prices()
         if self.solver.Solve() == self.pywraplp.Solver.OPTIMAL:
@@ -129,14 +137,17 @@ class Programme:
 
     def _rows_of_operator(self, v: int) -> Iterator[_Row]:
         """Its room, and what is out while it runs."""
-        rows, ways = self.rows, self.rows.ways[v]
-        if not any(way.excess for way in ways):
+        rows, listed = self.rows, self.rows.ways[v]
+        if listed and not any(way.excess for way in listed):
             return
-        room = self._row((), (), 0)
-        for y, way in zip(self.ways[v], ways, strict=True):
+        loose = rows.loose.get(v, Loose(0, ()))
+        room = self._row((), (), loose.excess)
+        for y, way in zip(self.ways[v], listed, strict=True):
             room.SetCoefficient(y, -way.excess)
+        for t, freed, _ in loose.streams:
+            room.SetCoefficient(self.loose[t, v], freed)
         for t in bits(rows.pending[v]):
-            out = self.solver.NumVar(0, 1, "")
+            out = self._variable(0, 1)
             room.SetCoefficient(out, self.space.sizes[t])
             if rows.returns(t):
                 later = rows.readers[t] & ~self.space.ancestors[v]

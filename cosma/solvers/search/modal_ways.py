@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
+from cosma.solvers.search.fronts import Role
 from cosma.solvers.search.modal import ModalSpace
 
 _MOST_STREAMED = 6  # operands that may be streamed; all their sets are listed
@@ -15,6 +16,32 @@ class Way(NamedTuple):
     streamed: int
     excess: int
     moved: int
+
+
+class Loose(NamedTuple):
+    """An operator with each of its operands on its own: it takes no less and moves no less.
+
+    excess: bytes pending and taken beyond the capacity with all operands resident, maybe negative. streams: for each
+    that may be streamed (tensor, bytes that this frees at most, bytes that it moves at least beyond the floor).
+    """
+
+    excess: int
+    streams: tuple[tuple[int, int, int], ...]
+
+
+def loose_of(space: ModalSpace, v: int, pending: int) -> Loose:
+    """Operator v while `pending` bytes are pending, its ways not listed: of all modes the least of everything."""
+    menu = space.menus[v]
+    tracked = {slot.position for slot in space.slots[v]}
+    least = menu.least_buffers
+    own = sum(min(size, least[p]) for p, size in enumerate(menu.sizes) if p not in tracked)
+    streams = []
+    for p, t, _, is_streamable in space.slots[v]:
+        if is_streamable:
+            moved = 0 if menu.roles[p] is Role.SENT else menu.least_moved[p]
+            streams.append((t, max(0, space.sizes[t] - least[p]), moved))
+    whole = sum(space.sizes[slot.tensor] for slot in space.slots[v])
+    return Loose(pending + whole + own + menu.least_room - space.capacity, tuple(streams))
 
 
 def ways_of(space: ModalSpace, v: int, pending: int) -> list[Way]:
