@@ -6,13 +6,13 @@ a solver and are rounded down to integers; the bound is computed from them in in
 says, and no floating-point number, enters a proof.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from cosma.solvers.search.modal import ModalSpace
 from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_programme import SCALE, Pair, Prices, Programme, Rows
 from cosma.solvers.search.space import State, bits
+from cosma.solvers.search.strategies import Bound
 
 _MOST_TERMS = 100_000  # of the programme; beyond, the bound is left out
 
@@ -116,10 +116,9 @@ class Priced:
         return known
 
 
-def alone_or_priced(space: ModalSpace) -> Callable[[State], int]:
-    """The larger of two lower bounds on what a state still pays: each operator on its own, and prices.
+def modal_bounds(space: ModalSpace) -> tuple[Bound, Bound]:
+    """Two lower bounds on what a state still pays: each operator on its own, and prices.
 
     Neither is always the larger: the one knows which sets of operands fit together, the other mixes them.
     """
-    alone, priced = Alone(space), Priced(space)
-    return lambda state: max(alone.to_come(state), priced.to_come(state))
+    return Alone(space).to_come, Priced(space).to_come
