@@ -22,7 +22,7 @@ from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends, lar
 from cosma.solvers.search.windows import modal_window_bound, windows
 
 _NO_CUTOFF = 2**63
-_WIDTHS = (5, 20, 80)  # of the beams where the search does not end
+_WIDTHS = (10, 40)  # of the beams where the search does not end
 _WINDOWS = (12, 36)  # operators in a window
 _EXACT, _BEAMS = 0.4, 0.85  # of the time, when the search ends and when the beams do; windows have the rest
 _EXITS = ((True, False), (True, True), (False, True))  # (resident, with the host)
