@@ -129,11 +129,13 @@ class Chain:
         """A part before its search: what a narrow beam finds, and no more than that is searched for."""
         size = space.sizes[space.left] if space.left >= 0 else 0
         store = space.eviction[space.left] - size if space.left >= 0 else 0
-        known = Ends(space, self.guides(space), size, store, space.base)
+        guides = self.guides(space)
+        to_come = largest(guides)
+        known = Ends(space, guides, size, store, space.base + to_come(space.start()))
         self._beam(known, 1)
         best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
         cutoff = min(_NO_CUTOFF, best + size + store + 1)
-        known.coming = ends(space, largest(known.guides), cutoff, self.state_limit(space), self.exact)
+        known.coming = ends(space, to_come, cutoff, self.state_limit(space), self.exact)
         return known
 
     def _beam(self, known: Ends, width: int) -> None:
