@@ -204,6 +204,10 @@ def test_parts_add_up_over_the_states_of_their_cuts() -> None:
         found = chain(problem).solve()
         alone = best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER)
         assert (found.cost, found.bound) == (alone.cost, alone.cost), seed
+        guided = Chain(problem, split(problem), modal_bounds, lambda _: NO_LIMIT, FOREVER).solve()
+        assert (guided.cost, guided.bound) == (alone.cost, alone.cost), seed
+        unfinished = Chain(problem, split(problem), modal_bounds, lambda _: 3, FOREVER).solve()
+        assert unfinished.bound <= alone.cost <= unfinished.cost, seed
         if len(problem.graph.operators) <= 6:
             assert found.cost == oracle.least_traffic(problem), seed
         several += len(split(problem)) > 1 and found.cost > 0
@@ -241,6 +245,8 @@ def test_beams_and_limits() -> None:
         assert (below.order, below.bound, below.complete) == (None, best, True), seed
         stopped = Chain(problem, split(problem), lambda _: (nothing,), lambda _: 3, FOREVER).solve()
         assert stopped.bound <= best <= stopped.cost, seed
+        guided = Chain(problem, split(problem), modal_bounds, lambda _: 3, FOREVER).solve()
+        assert stopped.bound <= guided.bound <= best <= guided.cost, seed
         late = portfolio.solve(problem, Options(), Deadline.after(0))
         assert late.best is not None
         assert not violations(late.best), seed
