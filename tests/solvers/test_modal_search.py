@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 
@@ -13,15 +13,17 @@ from cosma.problem import Memory, Problem
 from cosma.schedule.placed import violations
 from cosma.schedule.replacement import solve_programme
 from cosma.solvers.options import Options
-from cosma.solvers.search import portfolio
+from cosma.solvers.search import modal_ways, portfolio
 from cosma.solvers.search.chain import Chain
 from cosma.solvers.search.fronts import Menus
 from cosma.solvers.search.modal import ModalSpace
 from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_parts import modal_part
+from cosma.solvers.search.modal_prices import Priced, modal_bounds
+from cosma.solvers.search.modal_programme import SCALE, Prices
 from cosma.solvers.search.parts import split
 from cosma.solvers.search.space import Rules, State, bits
-from cosma.solvers.search.strategies import beam, best_first
+from cosma.solvers.search.strategies import Bound, beam, best_first, largest
 from cosma.solvers.search.windows import modal_window_bound, windows
 from tests import oracle
 from tests.solvers.test_search import branching, chain_of
@@ -77,7 +79,7 @@ def agree(problem: Problem, seed: int) -> int:
     best = oracle.least_traffic(problem)
     space = whole(problem)
     assert space.base <= best, seed
-    for rules, to_come in itertools.product(ALL_RULES, (nothing, Alone(space).to_come)):
+    for rules, to_come in itertools.product(ALL_RULES, (nothing, Alone(space).to_come, largest(modal_bounds(space)))):
         found = best_first(space, to_come, BIG, NO_LIMIT, FOREVER, rules)
         assert (found.cost, found.bound, found.complete) == (best, best, True), (seed, rules)
     return best
@@ -192,7 +194,7 @@ def chain_with_modes(seed: int) -> Problem:
 
 
 def chain(problem: Problem) -> Chain:
-    return Chain(problem, split(problem), lambda _: nothing, lambda _: NO_LIMIT, FOREVER)
+    return Chain(problem, split(problem), lambda _: (nothing,), lambda _: NO_LIMIT, FOREVER)
 
 
 def test_parts_add_up_over_the_states_of_their_cuts() -> None:
@@ -202,6 +204,10 @@ def test_parts_add_up_over_the_states_of_their_cuts() -> None:
         found = chain(problem).solve()
         alone = best_first(whole(problem), nothing, BIG, NO_LIMIT, FOREVER)
         assert (found.cost, found.bound) == (alone.cost, alone.cost), seed
+        guided = Chain(problem, split(problem), modal_bounds, lambda _: NO_LIMIT, FOREVER).solve()
+        assert (guided.cost, guided.bound) == (alone.cost, alone.cost), seed
+        unfinished = Chain(problem, split(problem), modal_bounds, lambda _: 3, FOREVER).solve()
+        assert unfinished.bound <= alone.cost <= unfinished.cost, seed
         if len(problem.graph.operators) <= 6:
             assert found.cost == oracle.least_traffic(problem), seed
         several += len(split(problem)) > 1 and found.cost > 0
@@ -237,8 +243,10 @@ def test_beams_and_limits() -> None:
         assert best_first(space, nothing, BIG, 3, FOREVER).bound <= best, seed
         below = best_first(space, nothing, best, NO_LIMIT, FOREVER)
         assert (below.order, below.bound, below.complete) == (None, best, True), seed
-        stopped = Chain(problem, split(problem), lambda _: nothing, lambda _: 3, FOREVER).solve()
+        stopped = Chain(problem, split(problem), lambda _: (nothing,), lambda _: 3, FOREVER).solve()
         assert stopped.bound <= best <= stopped.cost, seed
+        guided = Chain(problem, split(problem), modal_bounds, lambda _: 3, FOREVER).solve()
+        assert stopped.bound <= guided.bound <= best <= guided.cost, seed
         late = portfolio.solve(problem, Options(), Deadline.after(0))
         assert late.best is not None
         assert not violations(late.best), seed
@@ -258,18 +266,48 @@ def test_windows_add_up_to_a_lower_bound() -> None:
     assert positive > 20
 
 
-def test_what_operators_move_alone_never_exceeds_what_is_still_paid() -> None:
-    used = 0
+def spaces_of(seed: int) -> list[ModalSpace]:
+    """A whole problem, or the parts of one, from each entry state."""
+    if seed % 3:
+        return [whole(problem_of(seed))]
+    found = chain(chain_with_modes(seed))
+    return [found.space(k, entry) for k in range(len(found.parts)) for entry in range(3 if k else 1)]
+
+
+@pytest.mark.parametrize("kind", [Alone, Priced])
+def test_bounds_never_exceed_what_is_still_paid(kind: type[Alone | Priced]) -> None:
+    equal = 0
     for seed in range(300):
-        space = whole(problem_of(seed))
-        alone = Alone(space)
-        used += alone.to_come(space.start()) > 0
-        rng, state = random.Random(seed), space.start()
-        while state.executed != space.everything:
-            rest = best_first(_From(space, state), nothing, BIG, NO_LIMIT, FOREVER).cost
-            assert alone.to_come(state) <= rest, seed
-            state = rng.choice(list(space.steps(state, BIG, Rules(False, False, False, False))))[2]
-    assert used > 50
+        for space in spaces_of(seed):
+            equal += check_bound(space, kind(space).to_come, seed)
+    assert equal > 100
+
+
+def test_any_prices_give_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices that no solver has seen: the bound rests on none of its arithmetic. Ways are listed or not."""
+    for seed in range(200):
+        monkeypatch.setattr(modal_ways, "_MOST_STREAMED", seed % 4)
+        rng = random.Random(seed)
+        for space in spaces_of(seed):
+            bound = Priced(space)
+            tables = {f.name: dict(getattr(bound.prices, f.name)) for f in fields(Prices)}
+            for table in tables.values():
+                for key, price in table.items():
+                    table[key] = rng.choice((0, price, rng.randrange(2 * SCALE), rng.randrange(8 * SCALE)))
+            for prices in (bound.prices, Prices(**tables)):
+                bound.use(prices)
+                check_bound(space, bound.to_come, seed)
+
+
+def check_bound(space: ModalSpace, to_come: Bound, seed: int) -> int:
+    """Compare with exact costs of the rest in states that a schedule without any rule meets; how often it is equal."""
+    rng, state, equal = random.Random(seed), space.start(), 0
+    while state.executed != space.everything:
+        rest = best_first(_From(space, state), nothing, BIG, NO_LIMIT, FOREVER).cost
+        assert to_come(state) <= rest, seed
+        equal += 0 < rest == to_come(state)
+        state = rng.choice(list(space.steps(state, BIG, Rules(False, False, False, False))))[2]
+    return equal
 
 
 class _From:

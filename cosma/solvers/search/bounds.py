@@ -35,8 +35,11 @@ class Row:
 
 
 def pending_across(space: Space) -> list[int]:
-    """For each operator the mask of tensors that are pending while it runs, whatever the order; operands left out."""
-    count = len(space.operators)
+    """For each operator the mask of tensors that are pending while it runs, whatever the order; operands left out.
+
+    A reader that never runs here counts as one that comes after everything.
+    """
+    count = len(space.needs)
     before, after = [0] * count, [0] * count
     touched = [i | sum(1 << a for a in o) for i, o in zip(space.input_masks, space.outputs, strict=True)]
     for v in range(count):

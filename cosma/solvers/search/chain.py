@@ -18,11 +18,11 @@ from cosma.solvers.search.modal import ModalSpace
 from cosma.solvers.search.modal_parts import modal_part
 from cosma.solvers.search.parts import Part
 from cosma.solvers.search.space import State, bits
-from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends
+from cosma.solvers.search.strategies import Bound, SearchResult, beam, ends, largest
 from cosma.solvers.search.windows import modal_window_bound, windows
 
 _NO_CUTOFF = 2**63
-_WIDTHS = (10, 100)  # of the beams where the search does not end
+_WIDTHS = (10, 40)  # of the beams where the search does not end
 _WINDOWS = (12, 36)  # operators in a window
 _EXACT, _BEAMS = 0.4, 0.85  # of the time, when the search ends and when the beams do; windows have the rest
 _EXITS = ((True, False), (True, True), (False, True))  # (resident, with the host)
@@ -32,11 +32,13 @@ _EXITS = ((True, False), (True, True), (False, True))  # (resident, with the hos
 class Ends:
     """What is known of one part from one entry state: the ends found so far, by exit, and a bound on all others.
 
-    size, store: bytes of the tensor that it leaves, and what storing it costs; 0 if it leaves none.
+    guides: lower bounds on what a state still pays; the search takes the largest, a beam one after the other, since
+    the closest bound is not always the best guide. size, store: bytes of the tensor that it leaves, and what storing it
+    costs; 0 if it leaves none.
     """
 
     space: ModalSpace
-    to_come: Bound
+    guides: tuple[Bound, ...]
     size: int
     store: int
     bound: int
@@ -95,18 +97,18 @@ class Found:
 
 
 class Chain:
-    """The parts of a problem in a row. `potentials` makes the lower bound of a space on what a state still pays."""
+    """The parts of a problem in a row. `guides` makes the lower bounds of a space on what a state still pays."""
 
     def __init__(
         self,
         problem: Problem,
         parts: Sequence[Part],
-        potentials: Callable[[ModalSpace], Bound],
+        guides: Callable[[ModalSpace], tuple[Bound, ...]],
         state_limit: Callable[[ModalSpace], int],
         deadline: Deadline,
     ) -> None:
         self.problem, self.parts, self.deadline = problem, parts, deadline
-        self.potentials, self.state_limit = potentials, state_limit
+        self.guides, self.state_limit = guides, state_limit
         self.exact, self.beams = deadline.share(_EXACT), deadline.share(_BEAMS)
         self.menus = Menus(problem)
         self.ends: dict[tuple[object, ...], Ends] = {}
@@ -127,19 +129,22 @@ class Chain:
         """A part before its search: what a narrow beam finds, and no more than that is searched for."""
         size = space.sizes[space.left] if space.left >= 0 else 0
         store = space.eviction[space.left] - size if space.left >= 0 else 0
-        known = Ends(space, self.potentials(space), size, store, space.base)
+        guides = self.guides(space)
+        to_come = largest(guides)
+        known = Ends(space, guides, size, store, space.base + to_come(space.start()))
         self._beam(known, 1)
         best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
         cutoff = min(_NO_CUTOFF, best + size + store + 1)
-        known.coming = ends(space, known.to_come, cutoff, self.state_limit(space), self.exact)
+        known.coming = ends(space, to_come, cutoff, self.state_limit(space), self.exact)
         return known
 
     def _beam(self, known: Ends, width: int) -> None:
-        best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
-        result = beam(known.space, known.to_come, width, best, self.beams)
-        if result is not None and result.end is not None:
-            known.states += result.states
-            known.keep(result, result.end)
+        for guide in known.guides:
+            best = min((cost for cost, _ in known.found.values()), default=_NO_CUTOFF)
+            result = beam(known.space, guide, width, best, self.beams)
+            if result is not None and result.end is not None:
+                known.states += result.states
+                known.keep(result, result.end)
 
     def _raise_bounds(self, path: Sequence[tuple[Ends, int]]) -> None:
         """Where the search of a part did not end: add up the optima of windows of it, each kind once."""

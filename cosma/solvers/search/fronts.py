@@ -114,6 +114,17 @@ class Menu:
         """Masks of the tracked inputs that modes overwrite."""
         return tuple(self.tables)
 
+    @property
+    def least_room(self) -> int:
+        """The least workspace of all modes, less what outputs share with inputs; it may be negative."""
+        return min(int(table.room.min()) for table in self.tables.values())
+
+    @property
+    def least_buffers(self) -> list[int]:
+        """By position the smallest buffer of all modes; the size where none streams it."""
+        rows = [np.where(t.can, t.buffer, np.array(self.sizes)[:, None]).min(axis=1) for t in self.tables.values()]
+        return [int(size) for size in np.min(rows, axis=0)]
+
     def _find_classes(self) -> tuple[int, ...]:
         """For each operand the first that can be exchanged with it: in each mode the same can be done with both."""
         first: dict[object, int] = {}

@@ -14,7 +14,7 @@ from cosma.solvers.outcome import Outcome, named
 from cosma.solvers.programmes.compact import LARGEST_SPACE, PEAK_STATES, best_of, state_limit
 from cosma.solvers.search.bounds import Potentials, peak_bound
 from cosma.solvers.search.chain import Chain, Found
-from cosma.solvers.search.modal_bounds import Alone
+from cosma.solvers.search.modal_prices import modal_bounds
 from cosma.solvers.search.parts import Part, split
 from cosma.solvers.search.space import Space
 from cosma.solvers.search.strategies import SearchResult, beam, best_first, smallest_peak
@@ -129,7 +129,7 @@ def _search_modes(problem: Problem, options: Options, deadline: Deadline, start:
 
 def _chain(problem: Problem, options: Options, deadline: Deadline) -> Chain:
     """The search of a problem whose operators have modes."""
-    return Chain(problem, split(problem), lambda s: Alone(s).to_come, lambda s: state_limit(s, options), deadline)
+    return Chain(problem, split(problem), modal_bounds, lambda s: state_limit(s, options), deadline)
 
 
 def _placed(found: Found, problem: Problem, deadline: Deadline) -> Iterator[Placed]:

@@ -4,7 +4,7 @@ Costs are bytes of non-compulsory traffic, addresses left out. Nothing here is r
 the deadline depends on the machine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -17,6 +17,11 @@ _LOOK_AT_CLOCK = 32  # states between two looks
 _BEAM_EVICTIONS = 32  # eviction sets that a beam tries for one operator
 
 Bound = Callable[[State], int]  # a lower bound on the cost still to come
+
+
+def largest(bounds: Sequence[Bound]) -> Bound:
+    """The largest of lower bounds."""
+    return lambda state: max(bound(state) for bound in bounds)
 
 
 @dataclass(frozen=True, slots=True)

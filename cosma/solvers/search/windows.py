@@ -11,10 +11,10 @@ from cosma.deadline import Deadline
 from cosma.problem import Problem
 from cosma.solvers.search.bounds import Potentials
 from cosma.solvers.search.fronts import Menus
-from cosma.solvers.search.modal_bounds import Alone
 from cosma.solvers.search.modal_parts import modal_part
+from cosma.solvers.search.modal_prices import modal_bounds
 from cosma.solvers.search.space import Space, part
-from cosma.solvers.search.strategies import best_first
+from cosma.solvers.search.strategies import best_first, largest
 
 _STATES = 4_000  # of the search in one window
 _NO_CUTOFF = 2**63
@@ -53,7 +53,7 @@ def modal_window_bound(menus: Menus, pieces: Sequence[Sequence[int]], deadline: 
             break
         space = modal_part(menus, piece)
         if space.key not in solved:
-            found = best_first(space, Alone(space).to_come, _NO_CUTOFF, _STATES, deadline)
+            found = best_first(space, largest(modal_bounds(space)), _NO_CUTOFF, _STATES, deadline)
             solved[space.key] = found.bound
             states += found.states
         total += solved[space.key]
