@@ -219,7 +219,7 @@ class _Builder:
         timeline, producer = self.timeline, self.timeline.problem.graph.producer
         for g in chosen:
             a, end = timeline.gaps[g].tensor, timeline.order[timeline.gaps[g].second]
-            if self._needs_store(a):
+            if a not in timeline.hosted:
                 terms = [
                     (self._store(a), 1),
                     (self.keep[g], 1),
@@ -232,11 +232,6 @@ class _Builder:
                 if a not in timeline.hosted and producer[a] != v:
                     terms = [(self._store(a), 1), *self._streamed(producer[a], a), (column, -1)]
                     self.programme.at_least("store before streaming", terms, 0)
-
-    def _needs_store(self, a: int) -> bool:
-        """Whether tensor a has to be stored before it can be read again."""
-        problem = self.timeline.problem
-        return problem.needs_store(a) if self.decides_runs else a not in self.timeline.hosted
 
     def _store(self, a: int) -> int:
         """The column that says whether tensor a is stored."""

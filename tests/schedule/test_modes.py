@@ -1,5 +1,6 @@
 """Modes honoured: streams, workspaces and outputs over inputs, against brute force over modes, orders and residencies."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from cosma.verify import check
 from tests import oracle
 from tests.conftest import model, node, save, value
 from tests.planned import network_of, weight
-from tests.strategies import modal_problem, random_problem
+from tests.strategies import modal_problem, random_graph, random_problem, with_modes
 
 
 def source(problem: Problem) -> Source:
@@ -197,6 +198,19 @@ def test_what_fits_in_no_mode_runs_on_the_host() -> None:
     roomy = problem.with_capacity(30)
     assert (roomy.on_host, [len(modes) for modes in roomy.modes]) == ((), [1, 1, 1])
     assert roomy.fingerprint() == problem.fingerprint() != Problem(problem.graph, Memory(24)).fingerprint()
+
+
+@pytest.mark.parametrize("seed", [26, 126, 216, 242, 452])
+def test_what_the_host_has_made_is_not_stored_again(seed: int) -> None:
+    """The host sends a tensor that is loaded, leaves, and is loaded again: no store, for which a bound once asked."""
+    problem = with_modes(Problem(random_graph(seed, 6), Memory(2**40)), seed, in_place=seed % 2 == 0)
+    problem = replace(problem, uses_host=True)
+    capacity = random.Random(seed).randint(1, max(1, problem.smallest_capacity_bytes + 3))
+    problem = problem.with_capacity(max(1, capacity))
+    order = range(len(problem.graph.operators))
+    placed = planned(problem, order)
+    assert problem.on_host
+    assert placed.bound_bytes <= oracle.least_traffic(problem, order) <= placed.cost_bytes
 
 
 # --- the verifier
