@@ -12,15 +12,10 @@ import onnx_ir as ir
 
 from cosma.frontend.einsum import count_products
 from cosma.frontend.operators import STANDARD, label
-
-Shape = tuple[int, ...] | None
-
-
-class _UnknownError(LookupError):
-    """What is needed to count is not known."""
+from cosma.frontend.sized import Sized, Sizes, UnknownError
 
 
-def count_macs(node: ir.Node, shape: Callable[[ir.Value], Shape]) -> tuple[int, tuple[str, ...]]:
+def count_macs(node: ir.Node, shape: Callable[[ir.Value], Sizes | None]) -> tuple[int, tuple[str, ...]]:
     """Multiply-accumulates of a node, and the name of the node if they cannot be counted (then they are 0).
 
     shape: the sizes of a value, None where they are not known. An If counts as its larger branch, a loop as often as
@@ -31,54 +26,29 @@ def count_macs(node: ir.Node, shape: Callable[[ir.Value], Shape]) -> tuple[int, 
     return (0, (node.name or node.op_type,)) if count is None else (count, ())
 
 
-def _count(node: ir.Node, shape: Callable[[ir.Value], Shape]) -> int | None:
+def _count(node: ir.Node, shape: Callable[[ir.Value], Sizes | None]) -> int | None:
     rule = _RULES.get(label(node.domain, node.op_type))
     if rule is None:
         return 0 if _has_no_products(node) else None
     try:
-        count = rule(_Sized(node, shape))
+        count = rule(_Counted(node, shape))
     except (LookupError, ValueError):  # not known, or of another rank than the operator takes
         return None
     return count if count >= 0 else None
 
 
-class _Sized:
-    """A node whose operands and results have sizes."""
-
-    def __init__(self, node: ir.Node, shape: Callable[[ir.Value], Shape]) -> None:
-        self.node, self.shape = node, shape
-
-    def value(self, position: int) -> ir.Value | None:
-        """An operand, None if it is left out."""
-        return self.node.inputs[position] if position < len(self.node.inputs) else None
-
-    def operand(self, position: int) -> tuple[int, ...]:
-        """The sizes of an operand. Raises LookupError where they are not known."""
-        return self._sizes(self.value(position))
-
-    def result(self, position: int = 0) -> tuple[int, ...]:
-        """The sizes of a result. Raises LookupError where they are not known."""
-        return self._sizes(self.node.outputs[position])
-
-    def _sizes(self, value: ir.Value | None) -> tuple[int, ...]:
-        sizes = None if value is None else self.shape(value)
-        if sizes is None:
-            raise _UnknownError
-        return sizes
-
-    def number(self, attribute: str, default: int = 0) -> int:
-        """An integer attribute."""
-        return self.node.attributes.get_int(attribute, default)
+class _Counted(Sized):
+    """A node that is counted, with the nodes of its bodies."""
 
     def body(self, graph: ir.Graph) -> int:
         """The multiply-accumulates of a branch or body. Raises LookupError where one operator cannot be counted."""
-        counts = [_count(node, self.shape) for node in graph]
+        counts = [_count(node, self.sizes_of) for node in graph]
         if None in counts:
-            raise _UnknownError
+            raise UnknownError
         return sum(count or 0 for count in counts)
 
 
-_Rule = Callable[[_Sized], int]
+_Rule = Callable[[_Counted], int]
 
 
 def _convolution(kernel: int) -> _Rule:
@@ -86,12 +56,12 @@ def _convolution(kernel: int) -> _Rule:
     return lambda node: prod(node.result()) * prod(node.operand(kernel)[1:])
 
 
-def _transposed_convolution(node: _Sized) -> int:
+def _transposed_convolution(node: _Counted) -> int:
     """A kernel is [in, out / groups, ...]: an element of the input spreads to all but its first dimension."""
     return prod(node.operand(0)) * prod(node.operand(1)[1:])
 
 
-def _product(node: _Sized) -> int:
+def _product(node: _Counted) -> int:
     """Matrix products by the length that is summed over: the last dimension of the first operand."""
     first = node.operand(0)
     summed = -1
@@ -105,18 +75,18 @@ def _products(results: int, times: int = 1) -> _Rule:
     return lambda node: times * node.operand(0)[-1] * sum(prod(node.result(i)) for i in range(results))
 
 
-def _experts(node: _Sized) -> int:
+def _experts(node: _Counted) -> int:
     """Each row of the input goes through k experts, each of two or three matrices [expert, out, in]."""
     matrices = [node.operand(i) for i in (2, 4, 6) if node.value(i) is not None]
     return prod(node.operand(0)[:-1]) * node.number("k", 1) * sum(prod(sizes[1:]) for sizes in matrices)
 
 
-def _einsum(node: _Sized) -> int:
+def _einsum(node: _Counted) -> int:
     equation = node.node.attributes.get_string("equation", "")
     return count_products(equation or "", [node.operand(i) for i in range(len(node.node.inputs))])
 
 
-def _recurrent(node: _Sized) -> int:
+def _recurrent(node: _Counted) -> int:
     """LSTM, GRU, RNN: W and R, [directions, gates * hidden, ...], once for each step of each sequence."""
     steps, sequences, _ = node.operand(0)[:3]
     return steps * sequences * (prod(node.operand(1)) + prod(node.operand(2)))
@@ -126,7 +96,7 @@ def _recurrent(node: _Sized) -> int:
 # included, it takes T for each element of the queries and T for each element of the result.
 
 
-def _attention(node: _Sized) -> int:
+def _attention(node: _Counted) -> int:
     """Attention of ONNX: queries, keys, values [batch, length, heads * size] or [batch, heads, length, size]."""
     keys = node.operand(1)[-2] + _cached(node, 4)
     return keys * (prod(node.operand(0)) + prod(node.result()))
@@ -135,7 +105,7 @@ def _attention(node: _Sized) -> int:
 def _projected_attention(past: int) -> _Rule:
     """Attention of ONNX Runtime that also makes queries, keys and values of its input: a product with all weights."""
 
-    def count(node: _Sized) -> int:
+    def count(node: _Counted) -> int:
         *rows, inner = node.operand(0)
         width, made = node.operand(1)[1], node.result()[-1]
         keys = _keys(node, rows[1], past, axis=3)
@@ -151,7 +121,7 @@ def _separate_attention(past: int) -> _Rule:
     values [batch, length, heads, 2, size]; keys that come from a cache [batch, heads, length, size].
     """
 
-    def count(node: _Sized) -> int:
+    def count(node: _Counted) -> int:
         queries, made = node.operand(0), node.result()
         alone = node.value(1) is None
         first = queries if alone else node.operand(1)
@@ -163,32 +133,32 @@ def _separate_attention(past: int) -> _Rule:
     return count
 
 
-def _grouped_attention(node: _Sized) -> int:
+def _grouped_attention(node: _Counted) -> int:
     """Several queries share a key; queries and results have the same size."""
     length = node.operand(0 if node.value(1) is None else 1)[1]
     return 2 * _keys(node, length, past=3, axis=2) * prod(node.result())
 
 
-def _keys(node: _Sized, length: int, past: int, axis: int) -> int:
+def _keys(node: _Counted, length: int, past: int, axis: int) -> int:
     """Keys in all: as many as the cache that is written has room for, else those of now and of the cache that is read.
 
     axis: which dimension of both caches is the length.
     """
-    written = node.shape(node.node.outputs[1]) if len(node.node.outputs) > 1 else None
+    written = node.sizes_of(node.node.outputs[1]) if len(node.node.outputs) > 1 else None
     if written is not None:
         return written[axis]
     return length + _cached(node, past, axis)
 
 
-def _cached(node: _Sized, past: int, axis: int = 2) -> int:
+def _cached(node: _Counted, past: int, axis: int = 2) -> int:
     return 0 if node.value(past) is None else node.operand(past)[axis]
 
 
-def _branches(node: _Sized) -> int:
+def _branches(node: _Counted) -> int:
     return max((node.body(graph) for graph in _bodies(node.node)), default=0)
 
 
-def _loop(node: _Sized) -> int:
+def _loop(node: _Counted) -> int:
     """The body of a Loop that no condition can end, times the constant number of its runs."""
     [body] = _bodies(node.node)
     each = node.body(body)
@@ -200,11 +170,11 @@ def _loop(node: _Sized) -> int:
         return 0
     goes_on = _origin(body.outputs[0])
     if runs is None or not starts or not (goes_on is body.inputs[1] or _constant(goes_on)):
-        raise _UnknownError
+        raise UnknownError
     return runs * each
 
 
-def _scan(node: _Sized) -> int:
+def _scan(node: _Counted) -> int:
     """The body of a Scan times the length of its first scanned operand."""
     [body] = _bodies(node.node)
     each = node.body(body)
@@ -212,15 +182,15 @@ def _scan(node: _Sized) -> int:
     if not each:
         return 0
     if len(body.inputs) != inputs or not 0 < scanned <= inputs:  # in opset 8 it has lengths and a batch besides
-        raise _UnknownError
+        raise UnknownError
     axes = node.node.attributes.get_ints("scan_input_axes") or [0]
     return each * node.operand(inputs - scanned)[axes[0]]
 
 
-def _other_bodies(node: _Sized) -> int:
+def _other_bodies(node: _Counted) -> int:
     """SequenceMap runs its body as often as a sequence is long."""
     if any(node.body(graph) for graph in _bodies(node.node)):
-        raise _UnknownError
+        raise UnknownError
     return 0
 
 

@@ -23,7 +23,7 @@ def by_channel(*operands: int, axis: int = 1, whole: bool = False) -> Rule:
     """The rule of operators with one number a channel in these operands; whole: channels see their neighbours."""
 
     def rule(site: Site) -> None:
-        sizes = site.shape(0)
+        sizes = site.operand(0)
         channel = site.number("axis", axis)
         if site.number("training_mode") or site.number("block_size"):
             raise NoRuleError
@@ -44,7 +44,7 @@ def along_axis(*operands: int, default: int = -1, operand: int | None = None) ->
     """
 
     def rule(site: Site) -> None:
-        sizes = site.shape(0)
+        sizes = site.operand(0)
         row = site.number("axis", default) if operand is None else int(site.constant(operand)[0])
         axes = site.loops(sizes, [row % len(sizes)])
         for position in (0, *operands):
@@ -56,7 +56,7 @@ def along_axis(*operands: int, default: int = -1, operand: int | None = None) ->
 
 def softmax(site: Site) -> None:
     """Softmax and its like: before opset 13 along all axes from the given one on."""
-    sizes = site.shape(0)
+    sizes = site.operand(0)
     old = site.number("opset", site.version) < 13  # com.microsoft.QLinearSoftmax says whose rules it goes by
     axis = site.number("axis", 1 if old else -1) % len(sizes)
     axes = site.loops(sizes, range(axis, len(sizes)) if old else [axis])
@@ -71,7 +71,7 @@ def layer_norm(*operands: int, skip: int | None = None, default: int = -1) -> Ru
     """
 
     def rule(site: Site) -> None:
-        sizes = site.shape(0)
+        sizes = site.operand(0)
         first = site.number("axis", default) % len(sizes)
         axes = site.loops(sizes, range(first, len(sizes)))
         site.read(0, *map(at, axes))
@@ -89,7 +89,7 @@ def layer_norm(*operands: int, skip: int | None = None, default: int = -1) -> Ru
 
 def instance_norm(site: Site) -> None:
     """One mean and deviation for each image and channel."""
-    sizes = site.shape(0)
+    sizes = site.operand(0)
     axes = site.loops(sizes, range(2, len(sizes)))
     site.read(0, *map(at, axes))
     site.along(1, at(axes[1]))
@@ -99,7 +99,7 @@ def instance_norm(site: Site) -> None:
 
 def group_norm(site: Site) -> None:
     """One mean and deviation for each image and group of channels; scale and bias for each channel or group."""
-    n, c, *image = site.shape(0)
+    n, c, *image = site.operand(0)
     groups = site.number("num_groups", 1)
     batch, group = site.axis("n", n, "batch"), site.axis("g", groups, "channel")
     inner = site.axis("c", c // groups, "channel", whole=True)
@@ -107,7 +107,7 @@ def group_norm(site: Site) -> None:
     channel = at((group, c // groups), inner)
     site.read(0, at(batch), channel, *map(at, rest))
     for position in (1, 2):
-        site.along(position, channel if site.shape(position) == (c,) else at(group))
+        site.along(position, channel if site.operand(position) == (c,) else at(group))
     site.write(0, at(batch), channel, *map(at, rest))
 
 
@@ -115,7 +115,7 @@ def over_axes(default: Sequence[int]) -> Rule:
     """The rule of a norm over the axes of an attribute, which has no other operands."""
 
     def rule(site: Site) -> None:
-        sizes = site.shape(0)
+        sizes = site.operand(0)
         axes = site.loops(sizes, [axis % len(sizes) for axis in site.numbers("axes", default)])
         site.read(0, *map(at, axes))
         site.write(0, *map(at, axes))
@@ -127,7 +127,7 @@ def reduction(whole: bool = False, single: bool = False) -> Rule:
     """The rule of Reduce and ArgMax: one result along the axes. whole: it cannot add up; single: one `axis`, or 0."""
 
     def rule(site: Site) -> None:
-        sizes = site.shape(0)
+        sizes = site.operand(0)
         given = [site.number("axis")] if single else site.integers(1, "axes")
         if not given and site.number("noop_with_empty_axes"):
             return elementwise(0)(site)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cosma.frontend.nests.site import NoRuleError, Shape, Site, at
+from cosma.frontend.nests.site import NoRuleError, Site, at
+from cosma.frontend.sized import Sizes
 from cosma.nest import Index
 
 
@@ -19,7 +20,7 @@ def concat(first: int = 0, step: int = 1) -> Callable[[Site], None]:
         for position in range(first, len(site.node.inputs), step):
             if site.value(position) is not None:
                 site.read(position, *_shifted(axes, axis, -start))
-                start += site.shape(position)[axis]
+                start += site.operand(position)[axis]
         site.write(0, *map(at, axes))
 
     return rule
@@ -27,7 +28,7 @@ def concat(first: int = 0, step: int = 1) -> Callable[[Site], None]:
 
 def split(site: Site) -> None:
     """Results are the parts of the operand, one after another."""
-    sizes = site.shape(0)
+    sizes = site.operand(0)
     axis = site.number("axis") % len(sizes)
     axes = site.loops(sizes)
     site.read(0, *map(at, axes))
@@ -43,7 +44,7 @@ def _shifted(axes: Sequence[int], shifted: int, offset: int) -> list[Index]:
 
 def slice_(site: Site) -> None:
     """Along each axis from a start in steps, which may be negative."""
-    sizes, made = site.shape(0), site.result()
+    sizes, made = site.operand(0), site.result()
     starts = site.integers(1, "starts")
     axes = site.integers(3, "axes") or [*range(len(starts or ()))]
     steps = site.integers(4, "steps") or [1] * len(axes)
@@ -62,7 +63,7 @@ def slice_(site: Site) -> None:
 
 def pad(site: Site) -> None:
     """Elements around the operand, which stay outside of it; copies of its own need all of it along that axis."""
-    sizes, made = site.shape(0), site.result()
+    sizes, made = site.operand(0), site.result()
     pads, chosen = site.integers(1, "pads"), site.integers(3, "axes")
     if pads is None:
         raise NoRuleError
@@ -86,7 +87,7 @@ def _all_of(site: Site, i: int, size: int) -> Index:
 
 def transpose(site: Site) -> None:
     """Axis i of the result is axis perm[i] of the operand."""
-    sizes = site.shape(0)
+    sizes = site.operand(0)
     order = site.numbers("perm", range(len(sizes))[::-1])
     loops = site.loops(tuple(sizes[i] for i in order))
     site.read(0, *(at(loops[order.index(i)]) for i in range(len(sizes))))
@@ -95,7 +96,7 @@ def transpose(site: Site) -> None:
 
 def tile(site: Site) -> None:
     """Repetition of axes that have one element; of longer ones no affine index tells."""
-    sizes, repeats = site.shape(0), site.constant(1)
+    sizes, repeats = site.operand(0), site.constant(1)
     if any(n > 1 and r > 1 for n, r in zip(sizes, repeats, strict=True)):
         raise NoRuleError
     loops = site.loops(site.result())
@@ -105,7 +106,7 @@ def tile(site: Site) -> None:
 
 def gather(site: Site) -> None:
     """Rows of the operand by index: known ones that follow one another, or else as many as there are indices."""
-    sizes, indices = site.shape(0), site.shape(1)
+    sizes, indices = site.operand(0), site.operand(1)
     axis = site.number("axis") % len(sizes)
     loops = site.loops(site.result())
     chosen = loops[axis : axis + len(indices)]
@@ -116,7 +117,7 @@ def gather(site: Site) -> None:
     site.write(0, *map(at, loops))
 
 
-def _row(site: Site, size: int, indices: Shape, loops: Sequence[int]) -> tuple[Index, bool]:
+def _row(site: Site, size: int, indices: Sizes, loops: Sequence[int]) -> tuple[Index, bool]:
     """The index of the row that is read, and whether it is known."""
     try:
         values = [int(i) % size for i in site.constant(1)]
@@ -142,20 +143,20 @@ def depth_to_space(site: Site) -> None:
 
 def space_to_depth(site: Site) -> None:
     """The reverse: rows and columns of a block become channels (b, b', c)."""
-    block, (n, channels, height, width) = site.number("blocksize"), site.shape(0)
+    block, (n, channels, height, width) = site.number("blocksize"), site.operand(0)
     batch, c, h, w, row, column = _blocks(site, (n, channels, height // block, width // block), block)
     site.read(0, at(batch), at(c), at((h, block), row), at((w, block), column))
     site.write(0, at(batch), at((row, block * channels), (column, channels), c), at(h), at(w))
 
 
-def _blocks(site: Site, sizes: Shape, block: int) -> list[int]:
+def _blocks(site: Site, sizes: Sizes, block: int) -> list[int]:
     axes = site.loops(sizes)
     return [*axes, site.axis("block_row", block, whole=True), site.axis("block_column", block, whole=True)]
 
 
 def resize(site: Site) -> None:
     """Output element s o + rest sees the neighbours of input element o; all of the axis where s is no whole number."""
-    sizes, made = site.shape(0), site.result()
+    sizes, made = site.operand(0), site.result()
     reach = _reach(site)
     loops, writes, seen = [], [], []
     for i, (n, out) in enumerate(zip(sizes, made, strict=True)):

@@ -12,7 +12,7 @@ def gemm(b: int, bias: int) -> Callable[[Site], None]:
     def rule(site: Site) -> None:
         rows, columns = site.result()
         m, n = site.axis("m", rows, "row"), site.axis("n", columns, "channel")
-        k = site.axis("k", site.shape(0)[0 if site.number("transA") else 1], "channel")
+        k = site.axis("k", site.operand(0)[0 if site.number("transA") else 1], "channel")
         site.read(0, *_turned([at(m), at(k)], site.number("transA")))
         site.read(b, *_turned([at(k), at(n)], site.number("transB")))
         site.spread(bias, [m, n])
@@ -32,7 +32,7 @@ def matmul(b: int, columns: Sequence[int] = (), rows: Sequence[int] = ()) -> Cal
     """
 
     def rule(site: Site) -> None:
-        first, second = site.shape(0), site.shape(b)
+        first, second = site.operand(0), site.operand(b)
         if not first or not second or site.number("transBatchA") or site.number("transBatchB"):
             raise NoRuleError
         made = list(site.result())
@@ -53,7 +53,7 @@ def matmul(b: int, columns: Sequence[int] = (), rows: Sequence[int] = ()) -> Cal
 
 
 def _read_matrix(site: Site, position: int, batch: Sequence[int], matrix: list[Index], turn: int) -> None:
-    sizes = site.shape(position)
+    sizes = site.operand(position)
     own = sizes[: len(sizes) - len(matrix)]
     shared = batch[len(batch) - len(own) :]
     if len(own) > len(batch):
@@ -72,9 +72,9 @@ def einsum(site: Site) -> None:
     operands = terms.split(",")
     if not arrow or "." in equation or any(len(set(t)) < len(t) for t in (*operands, made)):
         raise NoRuleError
-    sizes = {letter: n for i, term in enumerate(operands) for letter, n in zip(term, site.shape(i), strict=True)}
+    sizes = {letter: n for i, term in enumerate(operands) for letter, n in zip(term, site.operand(i), strict=True)}
     reduced = [letter for letter in dict.fromkeys("".join(operands)) if letter not in made]
     axis = {letter: site.axis(letter, sizes[letter]) for letter in (*made, *reduced)}
     for i, term in enumerate(operands):
-        site.read(i, *(at() if n == 1 else at(axis[x]) for x, n in zip(term, site.shape(i), strict=True)))
+        site.read(i, *(at() if n == 1 else at(axis[x]) for x, n in zip(term, site.operand(i), strict=True)))
     site.write(0, *(at(axis[letter]) for letter in made))

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from cosma.frontend.operators import label
+from cosma.frontend.sized import Sized, Sizes
 from cosma.nest import Access, Axis, AxisKind, Index, Nest, checked
 from cosma.target.quantisation import DEQUANTIZE
 
 Operand = tuple[int, int]  # number of the tensor, bits of an element
-Shape = tuple[int, ...]
 _LAYOUTS: dict[int, tuple[tuple[str, AxisKind], ...]] = {
     1: (("c", "channel"),),
     2: (("n", "batch"), ("c", "channel")),
@@ -31,42 +31,20 @@ def at(*terms: int | tuple[int, int], offset: int = 0) -> Index:
     return Index(0, tuple((axis, stride) for axis, stride in pairs if stride), offset)
 
 
-class Site:
-    """A node, and the nest that a rule makes of it. Whatever is asked for and not known raises NoRuleError."""
+class Site(Sized):
+    """A node, and the nest that a rule makes of it."""
 
     def __init__(
         self,
         node: ir.Node,
         version: int,
-        shape: Callable[[ir.Value], Shape | None],
+        shape: Callable[[ir.Value], Sizes | None],
         operand: Callable[[ir.Value], Operand | None],
     ) -> None:
-        self.node, self.version = node, version
-        self._shape, self._operand = shape, operand
+        super().__init__(node, shape)
+        self.version, self._operand = version, operand
         self.axes: list[Axis] = []
         self.accesses: list[Access] = []
-
-    def value(self, position: int) -> ir.Value | None:
-        """An operand, None if it is left out."""
-        return self.node.inputs[position] if position < len(self.node.inputs) else None
-
-    def shape(self, position: int) -> Shape:
-        """The sizes of an operand."""
-        return self._sizes(self.value(position))
-
-    def result(self, position: int = 0) -> Shape:
-        """The sizes of a result."""
-        return self._sizes(self.node.outputs[position] if position < len(self.node.outputs) else None)
-
-    def _sizes(self, value: ir.Value | None) -> Shape:
-        sizes = None if value is None else self._shape(value)
-        if sizes is None:
-            raise NoRuleError
-        return sizes
-
-    def number(self, attribute: str, default: int = 0) -> int:
-        """An integer attribute."""
-        return self.node.attributes.get_int(attribute, default)
 
     def numbers(self, attribute: str, default: Sequence[int] = ()) -> list[int]:
         """An attribute of integers; the default where it is left out or empty."""
@@ -95,7 +73,7 @@ class Site:
         self.axes.append(Axis(name, extent, kind, whole))
         return len(self.axes) - 1
 
-    def loops(self, sizes: Shape, whole: Sequence[int] = ()) -> list[int]:
+    def loops(self, sizes: Sizes, whole: Sequence[int] = ()) -> list[int]:
         """Add a loop for each axis of a tensor; `whole`: the numbers of those that are not cut.
 
         Kinds are those of an image, but where axes are not cut: then rows may be tokens, and which axis has the
@@ -115,7 +93,7 @@ class Site:
         value = self.value(position)
         operand = None if value is None else self._operand(value)
         if value is not None and operand is not None:
-            self._access(operand, self.shape(position), indices, False, rows)
+            self._access(operand, self.operand(position), indices, False, rows)
             self._read_scales(value, indices)
 
     def _read_scales(self, value: ir.Value, indices: Sequence[Index]) -> None:
@@ -125,7 +103,7 @@ class Site:
             return
         axis = node.attributes.get_int("axis", 1)
         for scale in node.inputs[1:]:
-            operand, sizes = (None, None) if scale is None else (self._operand(scale), self._shape(scale))
+            operand, sizes = (None, None) if scale is None else (self._operand(scale), self.sizes_of(scale))
             if operand is not None and sizes is not None and len(sizes) == 1 and axis < len(indices):
                 self._access(operand, sizes, [indices[axis]], False, None)
 
@@ -136,7 +114,7 @@ class Site:
             self._access(operand, self.result(position), indices, True, None)
 
     def _access(
-        self, operand: Operand, sizes: Shape, indices: Sequence[Index], written: bool, rows: int | None
+        self, operand: Operand, sizes: Sizes, indices: Sequence[Index], written: bool, rows: int | None
     ) -> None:
         if len(sizes) != len(indices):
             raise NoRuleError
@@ -152,7 +130,7 @@ class Site:
         """Say that an operand is read element by element, repeated along axes that it does not have (broadcasting)."""
         if self.value(position) is None:
             return
-        sizes = self.shape(position)
+        sizes = self.operand(position)
         if len(sizes) > len(axes):
             raise NoRuleError
         last = axes[len(axes) - len(sizes) :]
@@ -162,7 +140,7 @@ class Site:
         """Say that an operand has one element, or one for each step of this index."""
         if self.value(position) is None:
             return
-        sizes = self.shape(position)
+        sizes = self.operand(position)
         if len(sizes) > 1:
             raise NoRuleError
         self.read(position, *(at() if n == 1 else axis for n in sizes))

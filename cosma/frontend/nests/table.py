@@ -5,8 +5,9 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from cosma.frontend.nests import elements, moves, products, windows
-from cosma.frontend.nests.site import NoRuleError, Operand, Shape, Site
+from cosma.frontend.nests.site import NoRuleError, Operand, Site
 from cosma.frontend.operators import label
+from cosma.frontend.sized import Sizes
 from cosma.nest import Nest
 
 Rule = Callable[[Site], None]
@@ -15,7 +16,7 @@ Rule = Callable[[Site], None]
 def nest_of(
     node: ir.Node,
     version: int,
-    shape: Callable[[ir.Value], Shape | None],
+    shape: Callable[[ir.Value], Sizes | None],
     operand: Callable[[ir.Value], Operand | None],
 ) -> Nest | None:
     """The nest of a node; None where no rule is known, or it needs what is not.

@@ -24,7 +24,7 @@ class _Window(NamedTuple):
 
 
 def _windows(site: Site, data: int, kernel: Sequence[int]) -> list[_Window]:
-    size, made = site.shape(data)[2:], site.result()[2:]
+    size, made = site.operand(data)[2:], site.result()[2:]
     rank = len(size)
     strides, dilations = site.numbers("strides", [1] * rank), site.numbers("dilations", [1] * rank)
     pads = _pads(site, size, made, kernel, strides, dilations)
@@ -63,7 +63,7 @@ def convolution(kernel: int, *per_channel: int, like_output: int | None = None) 
     def rule(site: Site) -> None:
         if site.number("channels_last"):
             raise NoRuleError
-        made, weight = site.result(), site.shape(kernel)
+        made, weight = site.result(), site.operand(kernel)
         groups = site.number("group", 1)
         n, g = site.axis("n", made[0], "batch"), site.axis("g", groups, "channel")
         k = site.axis("k", made[1] // groups, "channel")
@@ -105,7 +105,7 @@ def transposed_convolution(site: Site) -> None:
     """
     if site.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or site.numbers("output_shape"):
         raise NoRuleError
-    made, weight, groups = site.result(), site.shape(1), site.number("group", 1)
+    made, weight, groups = site.result(), site.operand(1), site.number("group", 1)
     n, g, k = site.axis("n", made[0], "batch"), site.axis("g", groups, "channel"), site.axis("k", weight[1], "channel")
     windows = _windows(site, 0, weight[2:])
     names = _SPATIAL[-len(windows) :]
@@ -151,6 +151,6 @@ def global_pool(site: Site) -> None:
     """One number for each channel of an image."""
     if site.number("channels_last"):
         raise NoRuleError
-    axes = site.loops(site.shape(0))
+    axes = site.loops(site.operand(0))
     site.read(0, *map(at, axes))
     site.write(0, at(axes[0]), at(axes[1]), *(at() for _ in axes[2:]))
