@@ -76,6 +76,7 @@ class Problem:
     on_host: tuple[int, ...] = field(init=False, repr=False)
     has_choices: bool = field(init=False, repr=False)
     compulsory_bytes: int = field(init=False, repr=False)
+    _digest: list[str] = field(init=False, repr=False, compare=False, default_factory=list)  # once it is asked for
 
     def __post_init__(self) -> None:
         sizes = tuple(self.memory.aligned(t.size_bytes) for t in self.graph.tensors)
@@ -263,6 +264,11 @@ class Problem:
 
     def fingerprint(self) -> str:
         """A digest of everything but capacity and alignment: plans of one problem fit no other."""
+        if not self._digest:
+            self._digest.append(self._fingerprint())
+        return self._digest[0]
+
+    def _fingerprint(self) -> str:
         content: dict[str, object] = {
             "tensors": [[t.name, t.size_bytes, t.kind] for t in self.graph.tensors],
             "operators": [
