@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from cosma.plan import read_plan
 from tests.conftest import MODELS, model, node, save
+from tests.reports.looking import find, ink, look, over
 
 DENSENET = MODELS / "densenet121.onnx"
 ODD = "<script>alert(1)</script>"
@@ -127,59 +126,6 @@ def test_one_file_for_two_outputs(run, tmp_path: Path) -> None:
 
 
 # In a browser. The sizes are those of a phone and of a desk.
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install '.[dev]'")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium with chromedriver on the PATH: the page is not looked at")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
-def look(browser, page: Path, width: int, scheme: str) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    browser.get(page.as_uri())
-
-
-def find(browser, selector: str):
-    return browser.find_element("css selector", selector)
-
-
-def over(browser, tensor: str):
-    """A chain of actions with the pointer on the first residency of a tensor."""
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    canvas = find(browser, "#map")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    x, y = browser.execute_script(
-        "const [x, y, w, h] = rectangle(stays.find((s) => s.tensor.name === arguments[0]));"
-        "const r = document.getElementById('map').getBoundingClientRect();"
-        "return [x + w / 2 - r.width / 2, y + h / 2 - r.height / 2]",
-        tensor,
-    )
-    return ActionChains(browser).move_to_element_with_offset(canvas, round(x), round(y))
-
-
-def ink(browser) -> int:
-    """How many colours the map shows."""
-    return browser.execute_script(
-        "const d = pen.getImageData(0, 0, canvas.width, canvas.height).data, seen = new Set();"
-        "for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) seen.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]);"
-        "return seen.size"
-    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
